@@ -1,0 +1,1 @@
+"""Environments and their data; knows no algorithm, and never imports JAX."""

@@ -1,0 +1,204 @@
+"""OGBench: simulators, dataset files with validation, and where the files come from."""
+
+import os
+import pathlib
+import re
+import warnings
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs import generate
+from envs.suite import Domain
+from trqam_jax.errors import UserError
+
+DEFAULT_DATASET_DIR = "~/.ogbench/data"
+ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
+
+
+class DataError(UserError):
+    """A dataset is missing or is not what it should be."""
+
+
+class Arrays(NamedTuple):
+    """A dataset in host memory; the fields of `trqam_jax.data.Dataset`."""
+
+    observations: np.ndarray  # (M, O) float32
+    actions: np.ndarray  # (N, A) float32
+    rows: np.ndarray  # (N,) int32
+    terminals: np.ndarray  # (N,) bool
+    rewards: np.ndarray  # (T, N) float32
+    masks: np.ndarray  # (T, N) float32
+
+
+def make_env(domain: Domain, task: int, **kwargs: Any) -> Any:
+    """The simulator of one task, with its time limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glfw's, about a missing display
+        import gymnasium
+        import ogbench  # noqa: F401  (registers the environments)
+
+        gymnasium.logger.min_level = gymnasium.logger.ERROR
+        return gymnasium.make(domain.env_id(task), disable_env_checker=True, **kwargs)
+
+
+def set_task(env: Any, task: int) -> None:
+    """Let the next reset start another task of the same domain; a new simulator would take about a second."""
+    env.unwrapped._reward_task_id = task
+
+
+def reset(env: Any, seed: int) -> np.ndarray:
+    """Start the episode that belongs to `seed`. Mazes draw from numpy's global generator and step at random in reset."""
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    env.unwrapped.action_space.seed(seed)
+    observation, _ = env.reset(seed=seed)
+    return observation
+
+
+def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
+    """The arrays of one OGBench file, checked; DataError names the file and what was expected."""
+
+    def expect(condition: Any, message: str) -> None:
+        if not condition:
+            raise DataError(f"{path}: {message}")
+
+    needed = ["observations", "actions", "terminals", "qpos"]
+    if domain.name.startswith(("scene", "puzzle")):
+        needed.append("button_states")
+    expect(path.exists(), f"no such file (expected {domain.dataset_name} data as an OGBench npz)")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in needed if key not in file]
+            expect(not missing, f"has no {', '.join(missing)}; expected an OGBench file with {', '.join(needed)}")
+            arrays = {key: file[key] for key in needed}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: not a readable npz, truncated or damaged ({error}); remove it and get it again"
+        ) from error
+
+    sizes = {"observations": domain.observation_dim, "actions": domain.action_dim}
+    for key, size in sizes.items():
+        array = arrays[key]
+        expect(
+            array.ndim == 2 and array.shape[1] == size,
+            f"{key} have shape {array.shape}, expected (rows, {size}) for {domain.name}; is it another domain's file?",
+        )
+        expect(array.dtype == np.float32, f"{key} are {array.dtype}, expected float32")
+    rows = len(arrays["observations"])
+    for key, array in arrays.items():
+        expect(len(array) == rows, f"{key} have {len(array)} rows, observations {rows}")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            first = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise DataError(f"{path}: {key} are not finite, first in row {first} of {rows}")
+    expect(rows >= 2, f"has {rows} rows, expected at least 2")
+    expect(np.abs(arrays["actions"]).max() <= 1.0 + 1e-6, "actions leave [-1, 1]")
+    terminals = arrays["terminals"]
+    expect(terminals.shape == (rows,) and np.isin(terminals, (0, 1)).all(), "terminals are not one 0 or 1 per row")
+    arrays["terminals"] = terminals = terminals.astype(bool)
+    expect(terminals[-1], "the last row does not end an episode; is the file cut off?")
+    expect(not terminals[0] and not (terminals[1:] & terminals[:-1]).any(), "has an episode without any transition")
+    return arrays
+
+
+def partner(path: pathlib.Path) -> pathlib.Path:
+    """The validation file that belongs to a training file."""
+    return path.with_name(f"{path.stem}-val.npz")
+
+
+def load(path: pathlib.Path, domain: Domain, tasks: list[int], horizon: int, *, sparse: bool, shards: int) -> Arrays:
+    """A plain file, or the first `shards` (0: all) of a folder of *-000.npz, ..., with rewards of the given tasks.
+
+    sparse: every non-zero reward becomes -1.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if re.search(r"-\d{3}\.npz$", p.name))
+        if not files:
+            raise DataError(f"{path}: holds no shards, expected files named *-000.npz, *-001.npz, ...")
+        if len(files) < shards:
+            raise DataError(
+                f"{path}: holds {len(files)} shards, expected {shards}; set --config.data.shards to use fewer"
+            )
+        files = files[: shards or None]
+    else:
+        files = [path]
+    env = make_env(domain, tasks[0])
+    try:
+        pieces = [_transitions(file, domain, env, tasks, sparse, clip=not path.is_dir()) for file in files]
+    finally:
+        env.close()
+    offsets = np.cumsum([0] + [len(piece.observations) for piece in pieces[:-1]])
+    if offsets[-1] + len(pieces[-1].observations) >= 2**31:
+        raise DataError(f"{path}: more than 2^31 rows; set --config.data.shards to use fewer")
+    result = Arrays(
+        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("observations", "actions")),
+        np.concatenate([piece.rows + np.int32(offset) for piece, offset in zip(pieces, offsets, strict=True)]),
+        np.concatenate([piece.terminals for piece in pieces]),
+        *(np.concatenate([getattr(p, name) for p in pieces], axis=1) for name in ("rewards", "masks")),
+    )
+    if len(result.actions) < horizon:
+        raise DataError(f"{path}: {len(result.actions)} transitions, expected at least a window of {horizon}")
+    return result
+
+
+def _transitions(file: pathlib.Path, domain: Domain, env: Any, tasks: list[int], sparse: bool, clip: bool) -> Arrays:
+    """One file's rows as transitions; a row that ends an episode has no usable action and is no transition."""
+    from ogbench.relabel_utils import relabel_dataset
+
+    arrays = read_file(file, domain)
+    if not partner(file).exists():
+        raise DataError(f"{file}: its validation partner {partner(file).name} is not beside it")
+    read_file(partner(file), domain)
+    rows = np.flatnonzero(~arrays["terminals"]).astype(np.int32)
+    state = {key: arrays[key][rows] for key in ("qpos", "button_states") if key in arrays}
+    rewards, masks = [], []
+    for task in tasks:
+        set_task(env, task)
+        relabel_dataset(domain.env_id(task), env, state)
+        rewards.append(np.where(state["rewards"] != 0, -1, 0) if sparse else state["rewards"])
+        masks.append(state["masks"])
+    actions = arrays["actions"][rows]
+    return Arrays(
+        arrays["observations"],
+        np.clip(actions, -ACTION_CLIP, ACTION_CLIP) if clip else actions,
+        rows,
+        arrays["terminals"][rows + 1],
+        np.stack(rewards).astype(np.float32),
+        np.stack(masks).astype(np.float32),
+    )
+
+
+def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int) -> pathlib.Path:
+    """The file or folder that `--dataset` means: "auto", "generate" or a path. May download or generate it."""
+    folder = pathlib.Path(os.path.expanduser(dataset_dir))
+    if dataset == "generate":
+        target = folder / "generated" / f"{domain.dataset_name}-{episodes}-episodes-seed-{seed}"
+        return generate.generate(domain.name, episodes=episodes, seed=seed, out_dir=target)
+    if dataset != "auto":
+        path = pathlib.Path(os.path.expanduser(dataset))
+        if not path.exists():
+            raise DataError(f"--dataset={dataset}: no such file or folder (or one of the words auto, generate)")
+        return path
+    way_out = (
+        "Put it there, give its place as --dataset=PATH, or let --dataset=generate make a small one."
+        if domain.name in generate.GENERATABLE
+        else "Put it there, or give its place as --dataset=PATH; this domain's data cannot be generated here."
+    )
+    if shards:
+        path = folder / domain.dataset_name.replace("-v0", "-100m-v0")
+        if not path.is_dir():
+            raise DataError(
+                f"{path}: no such folder of shards ({shards} are used of OGBench's 100M release). {way_out}"
+            )
+        return path
+    path = folder / f"{domain.dataset_name}.npz"
+    if not (path.exists() and partner(path).exists()):
+        from ogbench import download_datasets
+
+        try:
+            download_datasets([domain.dataset_name], str(folder))
+        except OSError as error:  # urllib's errors are OSErrors
+            raise DataError(f"{path}: no such file, and the download failed ({error}). {way_out}") from error
+    return path

@@ -1,0 +1,1 @@
+"""Where algorithms and environments meet: the commands."""

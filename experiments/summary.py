@@ -1,0 +1,84 @@
+"""A run at a glance, from its rows: cloned policy against fine-tuned, and a plot."""
+
+import pathlib
+
+import numpy as np
+
+from trqam_jax.logging import read_csv
+
+Rows = list[dict[str, str]]
+
+
+def summarise(folder: pathlib.Path) -> str:
+    """The short table; writes summary.png beside it if there is something to plot."""
+    evals = read_csv(folder / "eval.csv")
+    train = read_csv(folder / "train.csv") if (folder / "train.csv").exists() else []
+    lines = ["", table(evals) if evals else "no evaluation was asked for"]
+    if train and "path_kl" in train[0]:
+        last = [row for row in train if row["step"] == train[-1]["step"]]
+        kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
+        lines.append(
+            f"path KL over the last {len(last)} row(s): {kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
+        )
+    if train and evals:
+        plot(folder / "summary.png", evals, train)
+        lines.append(f"plot: {folder / 'summary.png'}")
+    return "\n".join([*lines, f"rows: {folder}"])
+
+
+def table(evals: Rows) -> str:
+    """Success in percent per task: mean over seeds, and the sample standard deviation where there are several."""
+    phases = list(dict.fromkeys((row["phase"], row["step"]) for row in evals))
+    shown = list(dict.fromkeys([phases[0], phases[-1]]))
+    header = ["task", *(_title(evals[0]["agent"], *phase) for phase in shown), "seeds x episodes"]
+    body = []
+    for task in sorted({row["task"] for row in evals}):
+        cells = []
+        for phase in shown:
+            rows = [row for row in evals if row["task"] == task and (row["phase"], row["step"]) == phase]
+            success = 100 * np.array([float(row["success"]) for row in rows])
+            spread = f" ± {success.std(ddof=1):.1f}" if len(success) > 1 else ""
+            cells.append(f"{success.mean():.1f}{spread}")
+        body.append([task, *cells, f"{len(rows)} x {rows[0]['episodes']}"])
+    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *body]]
+    return "\n".join(
+        [f"{evals[0]['env']}: success, %", lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    )
+
+
+def _title(agent: str, phase: str, step: str) -> str:
+    return "cloned policy" if phase == "bc" else f"{agent}, {int(step):,} updates"
+
+
+def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
+    """Success, path KL against its budget, and lambda (or the losses of a method without them); one line per replica."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    trust_region = "path_kl" in train[0] and "kl_budget" in train[0]
+    metrics = ["path_kl", "lambda"] if trust_region else [key for key in train[0] if key.endswith("_loss")][:2]
+    figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3), constrained_layout=True)
+    axes = np.atleast_1d(axes)
+    for replica in dict.fromkeys((row["task"], row["seed"]) for row in evals):
+        own = [row for row in evals if (row["task"], row["seed"]) == replica]
+        steps = [0 if row["phase"] == "bc" else int(row["step"]) for row in own]
+        label = "task {}, seed {}".format(*replica)
+        axes[0].plot(steps, [float(row["success"]) for row in own], marker="o", label=label)
+        logged = [row for row in train if (row["task"], row["seed"]) == replica]
+        for axis, metric in zip(axes[1:], metrics, strict=True):
+            axis.plot([int(row["step"]) for row in logged], [float(row[metric]) for row in logged])
+    axes[0].set(title="success (0: cloned policy)", ylim=(-0.03, 1.03), xlabel="updates")
+    for axis, metric in zip(axes[1:], metrics, strict=True):
+        axis.set(title=metric.replace("_", " "), xlabel="updates", yscale="log")
+    if trust_region:
+        budget = float(train[0]["kl_budget"])
+        axes[1].axhline(budget, color="black", linestyle="--", label="budget")
+        axes[1].set(title="path KL (nats per action)")
+        axes[1].legend()
+    if len({(row["task"], row["seed"]) for row in evals}) <= 8:
+        axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,34 @@
+"""Installs the package trqam_jax; an editable install also puts agents, envs and experiments of the checkout on the path."""
+
+from setuptools import setup
+
+setup(
+    name="trqam_jax",
+    version="0.1.0",
+    description="Fine-tuning pretrained flow policies with off-policy RL: TRQAM and its baselines in JAX",
+    license="MIT",
+    packages=["trqam_jax"],
+    package_dir={"": "."},
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.7",
+        "flax>=0.11",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11",
+        "ml-collections>=1.0",
+        "absl-py>=2.1",
+        "numpy>=2.0",
+        "ogbench>=1.2.1",
+        "gymnasium>=1.1",
+        "pillow>=10",
+        "matplotlib>=3.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "wandb": ["wandb>=0.19"],
+        "dev": ["pytest>=8", "chex>=0.1.89", "ruff>=0.12"],
+    },
+)

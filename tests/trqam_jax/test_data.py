@@ -1,0 +1,84 @@
+"""Window conventions on hand-made episodes, against a plain loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trqam_jax.data import Dataset, sample, window
+
+DISCOUNT = 0.9
+
+
+def make(lengths, masks_at=()):
+    """Episodes of the given numbers of transitions; observation = row number, action = transition number."""
+    rows, terminals, row = [], [], 0
+    for length in lengths:
+        rows += range(row, row + length)
+        terminals += [False] * (length - 1) + [True]
+        row += length + 1
+    n = len(rows)
+    masks = np.ones((2, n), np.float32)
+    masks[0, list(masks_at)] = 0
+    return Dataset(
+        observations=jnp.arange(row, dtype=jnp.float32)[:, None],
+        actions=jnp.arange(n, dtype=jnp.float32)[:, None],
+        rows=jnp.asarray(rows, jnp.int32),
+        terminals=jnp.asarray(terminals),
+        rewards=jnp.asarray(np.stack([np.arange(n) + 1.0, -np.ones(n)]), jnp.float32),
+        masks=jnp.asarray(masks),
+    )
+
+
+def by_loop(data, task, start, horizon):
+    """The conventions, a step at a time."""
+    reward, mask, valid, next_row = 0.0, 1.0, 1.0, None
+    for i in range(horizon):
+        if i > 0 and data.terminals[start + i - 1]:
+            valid = 0.0
+        if valid:
+            reward += DISCOUNT**i * float(data.rewards[task, start + i])
+            mask = min(mask, float(data.masks[task, start + i]))
+            next_row = int(data.rows[start + i]) + 1
+    return reward, mask, valid, next_row
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 5])
+@pytest.mark.parametrize("task", [0, 1])
+def test_every_window_equals_the_plain_loop(horizon, task):
+    data = make([4, 2, 6, 3], masks_at=(1, 7))
+    for start in range(len(data.actions) - horizon + 1):
+        batch = window(data, task, start, horizon, DISCOUNT)
+        reward, mask, valid, next_row = by_loop(data, task, start, horizon)
+        assert batch.rewards == pytest.approx(reward, rel=1e-6)
+        assert (batch.masks, batch.valid, batch.next_observations[0]) == (mask, valid, next_row)
+        assert batch.observations[0] == data.rows[start]
+        np.testing.assert_array_equal(batch.actions[:, 0], np.arange(start, start + horizon))
+
+
+def test_a_window_that_ends_on_a_terminal_is_valid_and_sees_the_final_state():
+    batch = window(make([4, 4]), 0, 1, 3, DISCOUNT)
+    assert batch.valid == 1
+    assert batch.next_observations[0] == 4  # the row that is no transition
+
+
+def test_a_window_across_the_end_keeps_actions_and_freezes_the_rest():
+    batch = window(make([4, 4]), 0, 2, 4, DISCOUNT)
+    assert batch.valid == 0
+    np.testing.assert_array_equal(batch.actions[:, 0], [2, 3, 4, 5])
+    assert batch.rewards == pytest.approx(3 + DISCOUNT * 4)
+    assert batch.next_observations[0] == 4
+
+
+def test_a_mask_inside_an_episode_stops_neither_rewards_nor_validity():
+    batch = window(make([6], masks_at=(1,)), 0, 0, 4, DISCOUNT)
+    assert (batch.masks, batch.valid) == (0, 1)
+    assert batch.rewards == pytest.approx(sum(DISCOUNT**i * (i + 1) for i in range(4)))
+
+
+def test_starts_cover_all_windows_and_no_more():
+    data, horizon = make([4, 4]), 3
+    batch = sample(data, 0, jax.random.key(0), 2000, horizon, DISCOUNT)
+    starts, counts = np.unique(np.asarray(batch.actions[:, 0, 0]), return_counts=True)
+    np.testing.assert_array_equal(starts, np.arange(8 - horizon + 1))
+    assert counts.min() > 0.8 * 2000 / len(starts)

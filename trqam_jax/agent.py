@@ -1,0 +1,58 @@
+"""What the trainer and the evaluation ask of an algorithm."""
+
+from typing import ClassVar
+
+import optax
+from flax import struct
+from ml_collections import FrozenConfigDict
+
+from trqam_jax.train_state import TrainState, make_optimizer
+from trqam_jax.types import Array, Batch, Params, Spec
+
+Info = dict[str, Array]  # scalars, averaged over the updates between two rows of train.csv
+Noise = dict[str, Array]
+
+
+class AbstractAgent(struct.PyTreeNode):
+    """One immutable pytree. A subclass adds its state as fields and fills in the methods that raise here.
+
+    `draw` is the edge at which keys become arrays: everything below it is a deterministic function of its noise, which is
+    what lets the reference vectors of a published method be its tests.
+    """
+
+    train: TrainState
+    config: FrozenConfigDict = struct.field(pytree_node=False)
+    spec: Spec = struct.field(pytree_node=False)
+
+    #: The networks (and their averages) that start from the cloned flow policy.
+    cloned_networks: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def create(cls, key: Array, spec: Spec, config: FrozenConfigDict) -> "AbstractAgent":
+        """Fresh parameters. config: the algorithm's own section."""
+        raise NotImplementedError
+
+    def load_cloned(self, velocity: Params) -> "AbstractAgent":
+        """Every flow the method holds starts from the cloned policy's velocity parameters; all else is kept."""
+        return self.replace(train=self.train.load(dict.fromkeys(self.cloned_networks, velocity), self.optimizer))
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """One Adam over all networks, with one joint clip where the configuration has `clip_norm`."""
+        return make_optimizer(self.config.learning_rate, self.config.clip_norm)
+
+    def draw(self, key: Array, batch_size: int) -> Noise:
+        """All random numbers of one update."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch, noise: Noise) -> tuple["AbstractAgent", Info]:
+        """One gradient step on given noise."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch, key: Array) -> tuple["AbstractAgent", Info]:
+        """One gradient step."""
+        return self.step(batch, self.draw(key, batch.observations.shape[0]))
+
+    def act(self, observations: Array, key: Array) -> Array:
+        """Chunks of actions in [-1, 1]: (B, O) -> (B, H, A)."""
+        raise NotImplementedError

@@ -1,0 +1,16 @@
+"""The one exception whose message is for the person at the command line."""
+
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input. Its single line names the value, what was expected and the way out; main prints it without a traceback."""
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """The nearest choice, if one is near, and all of them, as the end of an error message."""
+    import difflib
+
+    choices = list(choices)
+    near = difflib.get_close_matches(name, choices, n=1)
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" Choices: {', '.join(choices)}."

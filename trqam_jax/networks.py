@@ -1,0 +1,111 @@
+"""The networks of all methods: the only file that imports linen.
+
+Dense, GELU (tanh approximation), then layer norm where there is one; Glorot-uniform kernels, zero biases. Layer norm is
+always in critics, and in flow networks where the benchmark's table says so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from trqam_jax.streams import named
+from trqam_jax.types import Array, Params
+
+
+def _dense(width: int, name: str | None = None) -> nn.Dense:
+    return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name)
+
+
+def _hidden(x: Array, hidden_dims: Sequence[int], layer_norm: bool) -> Array:
+    for width in hidden_dims:
+        x = nn.gelu(_dense(width)(x), approximate=True)
+        if layer_norm:
+            x = nn.LayerNorm(epsilon=1e-6)(x)
+    return x
+
+
+def _mlp(x: Array, hidden_dims: Sequence[int], out_dim: int, layer_norm: bool) -> Array:
+    return _dense(out_dim)(_hidden(x, hidden_dims, layer_norm))
+
+
+class Velocity(nn.Module):
+    """Flow velocity v(s, x, t): (..., O), (..., D), scalar or (..., 1) -> (..., D)."""
+
+    hidden_dims: Sequence[int]
+    chunk_dim: int
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, observations: Array, x: Array, t: Array) -> Array:
+        t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
+        observations = jnp.broadcast_to(observations, (*x.shape[:-1], observations.shape[-1]))
+        return _mlp(jnp.concatenate([observations, x, t], -1), self.hidden_dims, self.chunk_dim, self.layer_norm)
+
+
+class OneStep(nn.Module):
+    """One-step policy (s, z) -> chunk, not clipped: (..., O), (..., D) -> (..., D)."""
+
+    hidden_dims: Sequence[int]
+    chunk_dim: int
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, observations: Array, noise: Array) -> Array:
+        return _mlp(jnp.concatenate([observations, noise], -1), self.hidden_dims, self.chunk_dim, self.layer_norm)
+
+
+class Value(nn.Module):
+    """State value V(s): (..., O) -> (...)."""
+
+    hidden_dims: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        return _mlp(observations, self.hidden_dims, 1, layer_norm=True)[..., 0]
+
+
+class TanhGaussian(nn.Module):
+    """Mean and log standard deviation, in [-20, 2], of a Gaussian before its tanh: (..., I) -> 2 x (..., D)."""
+
+    hidden_dims: Sequence[int]
+    chunk_dim: int
+
+    @nn.compact
+    def __call__(self, *inputs: Array) -> tuple[Array, Array]:
+        x = _hidden(jnp.concatenate(inputs, -1), self.hidden_dims, layer_norm=False)
+        return _dense(self.chunk_dim, "mean")(x), jnp.clip(_dense(self.chunk_dim, "log_std")(x), -20, 2)
+
+
+class _SingleCritic(nn.Module):
+    hidden_dims: Sequence[int]
+
+    @nn.compact
+    def __call__(self, *inputs: Array) -> Array:
+        return _mlp(jnp.concatenate(inputs, -1), self.hidden_dims, 1, layer_norm=True)[..., 0]
+
+
+def Critic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+    """Ensemble of Q critics, initialised independently: (..., O), (..., D) -> (Q, ...)."""
+    ensemble = nn.vmap(
+        _SingleCritic,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,
+        out_axes=0,
+        axis_size=num_critics,
+    )
+    return ensemble(hidden_dims)
+
+
+def bind(network: nn.Module, params: Params, observations: Array) -> Callable[..., Array]:
+    """The network as a function of its inputs after the observations: a velocity of (x, t), a critic of (chunk)."""
+    return lambda *inputs: network.apply({"params": params}, observations, *inputs)
+
+
+def init_params(key: Array, networks: Mapping[str, tuple[nn.Module, tuple[int, ...]]]) -> dict[str, Params]:
+    """Fresh parameters of {name: (network, sizes of its inputs)}; a name has the same start in every algorithm."""
+    return {
+        name: network.init(named(key, name), *(jnp.zeros(size) for size in sizes))["params"]
+        for name, (network, sizes) in networks.items()
+    }

@@ -1,0 +1,43 @@
+"""The memoryless SDE whose marginals are a flow's (Domingo-Enrich et al. 2024, arXiv 2409.08861, sections 3 and 4)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from trqam_jax.flow import Field
+from trqam_jax.types import Array
+
+
+class Path(NamedTuple):
+    """A discretised trajectory on the grid t_i = i / K."""
+
+    xs: Array  # (K, B, D), the states at the grid's points
+    ts: Array  # (K,)
+    x1: Array  # (B, D), the endpoint, not clipped
+
+
+def noise_variance(t: Array, h: float) -> Array:
+    """g(t)^2 = 2 (1 - t) / t, shifted by the step h at both ends so that it is finite on the grid."""
+    return 2 * (1 - t + h) / (t + h)
+
+
+def drift(velocity: Field, x: Array, t: Array, s: Array) -> Array:
+    """2 v(x, t) - x / s; `s` is t + h in the rollout, where t starts at zero."""
+    return 2 * velocity(x, t) - x / s
+
+
+def sample_path(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
+    """Euler-Maruyama rollout of the fine-tuned flow; its last step is one ODE step of the base flow, without noise.
+
+    x0: (B, D); eps: (K, B, D) standard normal, its last entry unused.
+    """
+    num_steps = eps.shape[0]
+    h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+
+    def step(x, t_and_eps):
+        t, e = t_and_eps
+        return x + h * drift(velocity, x, t, t + h) + jnp.sqrt(h * noise_variance(t, h)) * e, x
+
+    x, xs = jax.lax.scan(step, x0, (ts[:-1], eps[:-1]))
+    return Path(jnp.concatenate([xs, x[None]]), ts, x + h * base(x, ts[-1]))
