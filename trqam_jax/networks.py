@@ -26,7 +26,8 @@ def _hidden(x: Array, hidden_dims: Sequence[int], layer_norm: bool) -> Array:
 
 
 def _mlp(x: Array, hidden_dims: Sequence[int], out_dim: int, layer_norm: bool) -> Array:
-    return _dense(out_dim)(_hidden(x, hidden_dims, layer_norm))
+    x = _hidden(x, hidden_dims, layer_norm)
+    return _dense(out_dim)(x)  # linen numbers layers in the order of their construction
 
 
 class Velocity(nn.Module):
