@@ -1,0 +1,94 @@
+"""Layers, overrides, and what the digest of a configuration covers."""
+
+import pytest
+
+from experiments import config as configuration
+from trqam_jax.errors import UserError
+
+
+def resolve(**kwargs):
+    return configuration.resolve(**{"agent": "trqam", "env": "cube-single-task1", "protocol": "quick", **kwargs})
+
+
+def test_layers():
+    assert resolve().agent.discount == 0.99  # protocol over agent
+    assert resolve(settings={"train.offline_steps": 7}).train.offline_steps == 7  # flag over protocol
+    config = resolve(settings={"train.offline_steps": 7}, overrides={"train.offline_steps": "8", "agent.kl_budget": "2"})
+    assert config.train.offline_steps == 8
+    assert config.agent.kl_budget == 2.0
+    assert isinstance(config.agent.kl_budget, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("64,64", (64, 64)), ("(64, 64)", (64, 64)), ("[64,64,64]", (64, 64, 64)), ("64", (64,))]
+)
+def test_tuples_on_the_command_line(text, value):
+    assert resolve(overrides={"agent.hidden_dims": text}).agent.hidden_dims == value
+
+
+def test_it_is_locked():
+    with pytest.raises((AttributeError, KeyError)):
+        resolve().agent.kl_budgt = 1.0
+
+
+def test_resolving_does_not_change_the_defaults():
+    resolve(overrides={"agent.kl_budget": "9"})
+    assert resolve().agent.kl_budget == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"agent": "trqm"}, ["'trqm'", "Did you mean 'trqam'"]),
+        ({"env": "cube-singel"}, ["Did you mean 'cube-single'"]),
+        ({"protocol": "quik"}, ["Did you mean 'quick'"]),
+        ({"overrides": {"agent.kl_budgt": "1"}}, ["kl_budgt", "Did you mean 'agent.kl_budget'"]),
+        ({"overrides": {"agnt.kl_budget": "1"}}, ["agnt.kl_budget", "agent"]),
+        ({"overrides": {"agent.kl_budget": "high"}}, ["'high'", "float"]),
+        ({"overrides": {"agent.hidden_dims": "a,b"}}, ["tuple"]),
+        ({"overrides": {"data.sparse": "3"}}, ["bool"]),
+        ({"env": "cube-single", "tasks": "1,9"}, ["no task 9", "1 to 5"]),
+        ({"env": "cube-single", "tasks": "one"}, ["--tasks=one", "1,3"]),
+        ({"env": "cube-single", "tasks": "1,1"}, ["twice"]),
+        ({"tasks": "1,2"}, ["--env=cube-single"]),
+        ({"seeds": ["1", "x"]}, ["--seeds=1,x"]),
+        ({"seeds": ["1"], "num_seeds": 2}, ["one of them"]),
+        ({"num_seeds": 13}, ["12"]),
+        ({"num_seeds": 0}, ["--num_seeds=0"]),
+        ({"settings": {"train.log_interval": 0}}, ["log_interval", "at least 1"]),
+        ({"settings": {"bc.checkpoint": "x"}}, ["--bc_steps=0"]),
+        ({"settings": {"run.group": "a/b"}}, ["--group"]),
+        ({"overrides": {"run.mirrors": "'wand'"}}, ["Did you mean 'wandb'"]),
+    ],
+)
+def test_errors_name_the_value_and_the_way_out(kwargs, words):
+    with pytest.raises(UserError) as error:
+        resolve(**kwargs)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_digest_covers_what_changes_a_result_and_nothing_else():
+    digest = lambda **kwargs: configuration.digest(resolve(**kwargs))
+    same = [
+        {"num_seeds": 3},
+        {"env": "cube-single", "tasks": "all"},
+        {"settings": {"train.offline_steps": 3, "eval.interval": 2, "train.log_interval": 1, "eval.episodes": 1}},
+        {"settings": {"run.out_dir": "elsewhere", "run.group": "g", "data.dir": "/x"}},
+    ]
+    different = [
+        {"overrides": {"agent.kl_budget": "2.0"}},
+        {"overrides": {"train.batch_size": "128"}},
+        {"settings": {"bc.steps": 1}},
+        {"settings": {"data.dataset": "generate"}},
+        {"env": "cube-double"},
+        {"protocol": "trqam"},
+    ]
+    assert {digest(**kwargs) for kwargs in same} == {digest()}
+    assert len({digest(**kwargs) for kwargs in different} | {digest()}) == len(different) + 1
+
+
+def test_cloning_is_shared_by_methods_and_not_by_networks():
+    clone = lambda **kwargs: configuration.digest(configuration.cloning(resolve(**kwargs)))
+    assert clone(overrides={"agent.kl_budget": "2.0"}) == clone()
+    assert clone(overrides={"agent.hidden_dims": "64,64"}) != clone()
