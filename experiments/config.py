@@ -191,6 +191,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def as_text(config: ConfigDict) -> str:
+    """One line per setting, in the form in which the command line takes it."""
+    notes = suite.notes(suite.DOMAINS[config.env], config.agent_name)
+    lines = []
+    for key, value in sorted(flatten(config).items()):
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        lines.append(f"{key} = {text}" + (f"    # {notes[key]}" if key in notes else ""))
+    return "\n".join(lines)
+
+
 def cloning(config: ConfigDict) -> ConfigDict:
     """The configuration of the cloning stage: the same networks and data under agent "bc", whatever method follows."""
     result = config.copy_and_resolve_references().unlock()

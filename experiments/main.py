@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
@@ -50,6 +50,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # absl's handler would print every step of the libraries below
     from experiments import config as configuration
     from experiments.listing import listing
     from experiments.run import run
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     }
     try:
         config = configuration.resolve(**given, settings=settings, overrides=overrides)
-        print(config, flush=True)
+        print(configuration.as_text(config), flush=True)
         print(summarise(run(config)))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -47,6 +47,12 @@ def table(evals: Rows) -> str:
     )
 
 
+def _block(train: Rows) -> int:
+    """How many updates the last row averages over."""
+    steps = [int(step) for step in dict.fromkeys(row["step"] for row in train)]
+    return steps[-1] - (steps[-2] if len(steps) > 1 else 0)
+
+
 def _title(agent: str, phase: str, step: str) -> str:
     return "cloned policy" if phase == "bc" else f"{agent}, {int(step):,} updates"
 
