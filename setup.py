@@ -1,4 +1,4 @@
-"""Installs the package trqam_jax; an editable install also puts agents, envs and experiments of the checkout on the path."""
+"""Installs the package trqam_jax; an editable install puts the whole checkout on the path."""
 
 from setuptools import setup
 

@@ -1,7 +1,7 @@
 """Time to the first update, and updates per second: python -m benchmarks.update --agent=trqam.
 
-At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. The baseline, measured in the same run, is the loop of
-the released code's kind: sample on the host, one jitted update per dispatch.
+At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. The baseline of the same run is the loop of the
+released code's kind: sample on the host, one jitted update per dispatch.
 """
 
 import time

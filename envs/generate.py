@@ -22,7 +22,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from envs import simulator
 from trqam_jax.errors import UserError, suggest
 
 #: domain -> the kind of data
@@ -56,7 +56,7 @@ MAX_ATTEMPTS = 100  # at one episode, should it be thrown away
 DTYPES = {"terminals": bool, "button_states": np.int64}  # all else float32
 
 
-class GenerationError(RuntimeError):
+class GenerationError(UserError):
     """Episodes could not be played. Its single line names the data and the cause."""
 
 
@@ -80,7 +80,7 @@ def generate(
     domain = parse(domain)
     steps = episode_steps if episode_steps is not None else 2001 if domain == "pointmaze-giant" else 1001
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = simulator.cpu_count()
     at_least = dict(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1), episode_steps=(steps, 2))
     for name, (value, least) in at_least.items():
         if value < least:
@@ -112,22 +112,16 @@ def parse(name: str) -> str:
 def provenance(path: str | os.PathLike) -> dict[str, Any] | None:
     """How a dataset file was made, or None if it does not say (OGBench's own do not)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return json.loads(str(file["provenance"])) if "provenance" in file else None
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return json.loads(str(arrays["provenance"])) if "provenance" in arrays else None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable npz, truncated or damaged ({error}).") from error
 
 
 def make_env(domain: str, episode_steps: int) -> Any:
-    """The simulator OGBench collects with: no task, and no end but the time limit. A maze leaves a temporary file."""
+    """The simulator OGBench collects with: no task, and no end but the time limit."""
     mode = {"mode": "data_collection"} if GENERATABLE[domain] == "play" else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glfw's, about a missing display
-        import gymnasium
-        import ogbench  # noqa: F401  (registers the environments)
-
-        limits = dict(max_episode_steps=episode_steps, terminate_at_goal=False, disable_env_checker=True)
-        return gymnasium.make(f"{domain}-v0", **limits, **mode)
+    return simulator.make(f"{domain}-v0", max_episode_steps=episode_steps, terminate_at_goal=False, **mode)
 
 
 def collect(env: Any, domain: str, seed: int, episode: int) -> dict[str, np.ndarray]:
@@ -328,7 +322,7 @@ def _command_line() -> None:
         try:
             is_new = not all(path.exists() for path in _paths(parse(flags.FLAGS.env), given["out_dir"]))
             path = generate(flags.FLAGS.env, **given)
-        except (UserError, GenerationError, OSError) as error:
+        except (UserError, OSError) as error:
             sys.exit(f"error: {error}")
         made, seconds = provenance(path), time.time() - begin
         train, val = (n * (made["episode_steps"] - 1) for n in (made["episodes"], _num_validation(made["episodes"])))

@@ -3,13 +3,12 @@
 import os
 import pathlib
 import re
-import warnings
 import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs import generate
+from envs import generate, simulator
 from envs.suite import Domain
 from trqam_jax.errors import UserError
 
@@ -34,13 +33,7 @@ class Arrays(NamedTuple):
 
 def make_env(domain: Domain, task: int, **kwargs: Any) -> Any:
     """The simulator of one task, with its time limit."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glfw's, about a missing display
-        import gymnasium
-        import ogbench  # noqa: F401  (registers the environments)
-
-        gymnasium.logger.min_level = gymnasium.logger.ERROR
-        return gymnasium.make(domain.env_id(task), disable_env_checker=True, **kwargs)
+    return simulator.make(domain.env_id(task), **kwargs)
 
 
 def set_task(env: Any, task: int) -> None:
@@ -49,7 +42,7 @@ def set_task(env: Any, task: int) -> None:
 
 
 def reset(env: Any, seed: int) -> np.ndarray:
-    """Start the episode that belongs to `seed`. Mazes draw from numpy's global generator and step at random in reset."""
+    """Start the episode that belongs to `seed`. Mazes use numpy's global generator and random steps in reset."""
     np.random.seed(seed % 2**32)  # noqa: NPY002
     env.unwrapped.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)

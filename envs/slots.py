@@ -6,7 +6,6 @@ goes on to its next one, and none is cut off or counted twice.
 """
 
 import functools
-import os
 import pathlib
 from typing import Any
 
@@ -15,13 +14,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from envs import ogbench
+from envs import ogbench, simulator
 from envs.suite import Domain
-
-
-def cpu_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SlotGroup(gymnasium.Env):
@@ -133,7 +127,7 @@ class VectorSlots:
         video: bool = False,
     ):
         self.num_replicas = len(tasks)
-        workers = workers or cpu_count()
+        workers = workers or simulator.cpu_count()
         # About four slots per worker keep it busy while the policy is called; more would only cost construction.
         self.per_replica = max(1, min(num_episodes, round(4 * workers / self.num_replicas)))
         self._size = self.num_replicas * self.per_replica
@@ -149,7 +143,7 @@ class VectorSlots:
         self._films: list[list[pathlib.Path]] = [[]] * self.num_replicas
 
     def _to_workers(self, slots: np.ndarray) -> np.ndarray:
-        """(R * n, ...) -> (workers, m, ...): slot s sits in worker s % workers, so that every worker gets slots of every
+        """(R * n, ...) -> (workers, m, ...): slot s sits in worker s % workers, so that every worker has slots of every
         replica; the last slot is repeated where workers would have unequally many."""
         width = -(-self._size // self._workers)
         padding = np.repeat(slots[-1:], width * self._workers - self._size, axis=0)

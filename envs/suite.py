@@ -156,6 +156,48 @@ KL_BUDGETS: Mapping[str, tuple[float, str]] = {
 }
 UNKNOWN_BUDGET = "the released code's default, not the paper's value, which no public source states"
 
+_ORDER = ("p33", "scene", "c2", "al", "hm", "c3", "c4", "p44", "ag", "hl")
+
+#: Per-domain settings of the baselines, {agent: {setting: values in the order above}}, from the QAM paper's release.
+_QAM_RELEASE: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "qam": {"inv_temp": (3, 1, 1, 10, 3, 3, 1, 30, 3, 3)},
+    "qam_edit": {
+        "inv_temp": (1, 1, 1, 1, 3, 3, 3, 0.1, 10, 3),
+        "edit_scale": (0.1, 0, 0, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1),
+    },
+    "qam_fql": {"inv_temp": (3, 1, 1, 3, 1, 10, 0.3, 3, 3, 0.3), "fql_alpha": (0, 300, 0, 30, 30, 300, 30, 3, 30, 30)},
+    "fql": {"alpha": (300, 300, 300, 3, 30, 30, 100, 1, 3, 30)},
+    "dsrl": {"noise_scale": (1, 0.4, 1, 0.8, 0.6, 1.4, 1.4, 1, 1.2, 0.8)},
+    "ifql": {"kappa": (0.95, 0.9, 0.9, 0.9, 0.7, 0.95, 0.95, 0.9, 0.8, 0.8)},
+    "cgql": {"guidance_coef": (0.1, 0.1, 0.01, 0.1, 0.01, 0.1, 0.1, 0.1, 0.1, 0.01)},
+    "cgql_mse": {
+        "guidance_coef": (0.1, 0.1, 0.01, 0.1, 0.1, 0.1, 0.01, 1, 0.1, 0.1),
+        "noisy_coef": (0.1, 0.1, 0.001, 0.1, 0.1, 0.001, 0.1, 0.001, 0.001, 0.1),
+    },
+    "cgql_linex": {
+        "guidance_coef": (0.1, 0.1, 0.01, 0.1, 0.1, 0.1, 0.01, 1, 0.1, 0.1),
+        "noisy_coef": (0.001, 0.1, 0.001, 0.001, 0.1, 0.001, 0.1, 0.001, 0.001, 0.1),
+    },
+}
+QAM_RELEASE = "QAM paper's release"
+QAM_RELEASE_FOR_TRQAM = "QAM paper's release; the TRQAM paper's own tuned value is in no public source"
+
+#: Agents whose trust region has a budget. SQAM's 0.5 is published for cube-triple, and its code's default elsewhere.
+_BUDGETED = ("trqam", "trqam_external")
+
+
+def _agent_settings(domain: Domain, protocol_name: str, agent: str) -> dict[str, tuple[Any, str]]:
+    """{setting: (value, source)} that are particular to an agent on a domain."""
+    if agent in _BUDGETED and domain.short in KL_BUDGETS:
+        return {"agent.kl_budget": KL_BUDGETS[domain.short]}
+    if domain.short not in _ORDER:
+        return {}
+    column = _ORDER.index(domain.short)
+    # The TRQAM paper's QAM and QAM-E on cube-triple are known to equal the QAM release's.
+    same = protocol_name == "qam" or (domain.short == "c3" and agent in ("qam", "qam_edit"))
+    source = QAM_RELEASE if same else QAM_RELEASE_FOR_TRQAM
+    return {f"agent.{key}": (float(row[column]), source) for key, row in _QAM_RELEASE.get(agent, {}).items()}
+
 
 def parse_env(name: str) -> tuple[Domain, int]:
     """The domain and task of puzzle-4x4 (default task), puzzle-4x4-task2 or puzzle-4x4-play-singletask-task2-v0."""
@@ -186,14 +228,11 @@ def protocol(name: str) -> Protocol:
 def settings(domain: Domain, protocol_name: str, agent: str) -> dict[str, Any]:
     """Flat settings of an agent on a domain under a protocol."""
     chosen = protocol(protocol_name)
-    result = {**chosen.settings, **chosen.per_domain.get(domain.short, {})}
-    if agent == "trqam" and domain.short in KL_BUDGETS:
-        result["agent.kl_budget"] = KL_BUDGETS[domain.short][0]
-    return result
+    own = {key: value for key, (value, _) in _agent_settings(domain, protocol_name, agent).items()}
+    return {**chosen.settings, **chosen.per_domain.get(domain.short, {}), **own}
 
 
-def notes(domain: Domain, agent: str) -> dict[str, str]:
-    """{setting: where its value is from}, for the settings whose source a reader must know."""
-    if agent != "trqam":
-        return {}
-    return {"agent.kl_budget": KL_BUDGETS[domain.short][1] if domain.short in KL_BUDGETS else UNKNOWN_BUDGET}
+def notes(domain: Domain, protocol_name: str, agent: str) -> dict[str, str]:
+    """{setting: its source}, for the settings whose source a reader must know."""
+    unknown = {"agent.kl_budget": UNKNOWN_BUDGET} if agent in _BUDGETED else {}
+    return unknown | {key: source for key, (_, source) in _agent_settings(domain, protocol_name, agent).items()}

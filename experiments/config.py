@@ -193,7 +193,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def as_text(config: ConfigDict) -> str:
     """One line per setting, in the form in which the command line takes it."""
-    notes = suite.notes(suite.DOMAINS[config.env], config.agent_name)
+    notes = suite.notes(suite.DOMAINS[config.env], config.protocol, config.agent_name)
     lines = []
     for key, value in sorted(flatten(config).items()):
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -61,7 +61,7 @@ class Recorder:
     def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica]):
         self.folder, self._config, self._replicas = folder, config, replicas
         folder.mkdir(parents=True)
-        notes = suite.notes(suite.DOMAINS[config.env], config.agent_name)
+        notes = suite.notes(suite.DOMAINS[config.env], config.protocol, config.agent_name)
         logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes})
         logging.write_json(folder / "versions.json", logging.versions())
         self._eval = logging.CsvWriter(folder / "eval.csv", EVAL_COLUMNS)

@@ -207,7 +207,7 @@ def train(
     after: AfterUpdates,
 ) -> AbstractAgent:
     """Updates 0 .. num_steps - 1. At every multiple of an interval, and at the end, after(agents, step, means since the
-    last call {metric: (R,)}, updates per second) is called. How the updates are cut into dispatches changes no number."""
+    last call {metric: (R,)}, updates per second) is called. How the updates are dispatched changes no number."""
     streams = stack_streams(seeds, phase)
     zeros = trainer.zero_totals(replicas, dataset, tasks, streams, batch_size=batch_size)
     step, length = 0, 1

@@ -58,7 +58,7 @@ def _title(agent: str, phase: str, step: str) -> str:
 
 
 def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
-    """Success, path KL against its budget, and lambda (or the losses of a method without them); one line per replica."""
+    """Success, path KL against its budget, and lambda (or the losses of a method without them); a line per replica."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -38,7 +38,7 @@ def window(data: Dataset, task: Array, start: Array, horizon: int, discount: flo
     """One window, without the batch axis, from transition `start` on. The released code's conventions:
 
     a window may run into the next episode; actions there are kept; step i is valid unless an earlier step of the window
-    was terminal, so a window that ends exactly on a terminal is valid; rewards accumulate and the mask takes its minimum
+    was terminal, so a window that ends on a terminal is valid; rewards accumulate and the mask takes its minimum
     over valid steps; the next observation is that of the last valid step. A mask of 0 inside an episode stops neither.
     """
     steps = start + jnp.arange(horizon)

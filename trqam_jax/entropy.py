@@ -7,7 +7,7 @@ from trqam_jax.types import Array
 
 
 def tanh_sample(mean: Array, log_std: Array, eps: Array) -> tuple[Array, Array]:
-    """e = tanh(u) of u = mean + exp(log_std) eps, and log pi(e), summed over the last axis. All (..., D); log pi (...)."""
+    """e = tanh(u) of u = mean + exp(log_std) eps, and log pi(e), summed over the last axis. All (..., D) -> (...)."""
     u = mean + jnp.exp(log_std) * eps
     log_normal = -0.5 * jnp.square(eps) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     log_slope = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))  # log d tanh / du, without cancellation

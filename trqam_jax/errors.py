@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input. Its single line names the value, what was expected and the way out; main prints it without a traceback."""
+    """Bad input. Its single line names the value, what was expected and the way out; main prints no traceback."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

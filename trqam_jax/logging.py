@@ -122,7 +122,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Mirrors:
-    """The mirrors a run was asked for. One that fails is named on stderr and dropped; the run and its CSV files go on."""
+    """The mirrors a run was asked for. One that fails is named on stderr and dropped; the run goes on."""
 
     def __init__(self, names: list[str], folder: pathlib.Path, config: Mapping[str, Any]):
         self._mirrors: dict[str, Mirror] = {}

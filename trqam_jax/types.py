@@ -1,7 +1,8 @@
 """The pytrees everything else passes around, and the shape letters of every docstring.
 
-R replicas (seeds x tasks), B batch, K flow steps, H chunk length, O observation size, A action size, D = H * A (a chunk,
-flattened time-major), Q critics of an ensemble, N transitions, M rows of a file (N plus one final state per episode).
+R replicas (seeds x tasks), B batch, K flow steps, H chunk length, O observation size, A action size, D = H * A (a
+chunk, flattened time-major), Q critics of an ensemble, N transitions, M rows of a file (N plus one last state per
+episode).
 """
 
 from typing import Any, NamedTuple

@@ -143,9 +143,9 @@ def test_no_file_and_no_network_says_how_to_go_on(tmp_path, monkeypatch):
         find("cube-single")
     with pytest.raises(ogbench.DataError, match="cannot be generated here"):
         find("antmaze-large")
-    with pytest.raises(ogbench.DataError, match="puzzle-4x4-play-100m-v0: no such folder of shards"):
+    with pytest.raises(ogbench.DataError, match=r"puzzle-4x4-play-100m-v0: no such folder of shards"):
         find("puzzle-4x4", shards=10)
-    with pytest.raises(ogbench.DataError, match="--dataset=nowhere.npz: no such file"):
+    with pytest.raises(ogbench.DataError, match=r"--dataset=nowhere\.npz: no such file"):
         find("cube-single", "nowhere.npz")
 
 
@@ -156,7 +156,7 @@ def test_find_prefers_the_local_file(made, tmp_path):
 
 
 def test_a_start_follows_from_its_seed_whatever_was_before():
-    """Mazes draw from global generators: the same seed gives the same first state in a fresh and in a used simulator."""
+    """Mazes draw from global generators: a seed gives one first state, in a fresh and in a used simulator."""
     for name in ("cube-single", "pointmaze-medium", "antmaze-large"):
         domain = suite.DOMAINS[name]
         fresh, used = ogbench.make_env(domain, 1), ogbench.make_env(domain, 1)

@@ -87,7 +87,8 @@ def test_equals_a_plain_loop_over_one_environment(together):
 def test_starts_are_of_seed_phase_step_and_episode():
     a = start_seeds([1, 2], "offline", 10, 4)
     np.testing.assert_array_equal(a[1], start_seeds([2], "offline", 10, 6)[0, :4])
-    assert len(np.unique(np.concatenate([a, start_seeds([1, 2], "bc", 10, 4), start_seeds([1, 2], "offline", 11, 4)]))) == 24
+    others = [start_seeds([1, 2], "bc", 10, 4), start_seeds([1, 2], "offline", 11, 4)]
+    assert len(np.unique(np.concatenate([a, *others]))) == 24
 
 
 def test_a_workers_error_reaches_the_user():

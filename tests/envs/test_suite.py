@@ -103,7 +103,7 @@ def test_every_setting_of_every_protocol_exists():
 
 
 def test_an_unknown_budget_is_marked_as_a_default():
-    assert "default" in suite.notes(suite.DOMAINS["scene"], "trqam")["agent.kl_budget"]
-    assert suite.notes(suite.DOMAINS["cube-triple"], "trqam")["agent.kl_budget"] == "TRQAM paper"
+    assert "default" in suite.notes(suite.DOMAINS["scene"], "trqam", "trqam")["agent.kl_budget"]
+    assert suite.notes(suite.DOMAINS["cube-triple"], "trqam", "trqam")["agent.kl_budget"] == "TRQAM paper"
     assert configuration.resolve(agent="trqam", env="cube-triple").agent.kl_budget == 0.5
     assert configuration.resolve(agent="trqam", env="scene").agent.kl_budget == 1.0

@@ -13,7 +13,8 @@ def resolve(**kwargs):
 def test_layers():
     assert resolve().agent.discount == 0.99  # protocol over agent
     assert resolve(settings={"train.offline_steps": 7}).train.offline_steps == 7  # flag over protocol
-    config = resolve(settings={"train.offline_steps": 7}, overrides={"train.offline_steps": "8", "agent.kl_budget": "2"})
+    overrides = {"train.offline_steps": "8", "agent.kl_budget": "2"}
+    config = resolve(settings={"train.offline_steps": 7}, overrides=overrides)
     assert config.train.offline_steps == 8
     assert config.agent.kl_budget == 2.0
     assert isinstance(config.agent.kl_budget, float)

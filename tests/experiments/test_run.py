@@ -41,7 +41,12 @@ def make_config(place, group, *, env="cube-single-task1", agent="trqam", overrid
             "eval.episodes": 2,
             **(settings or {}),
         },
-        overrides={"agent.hidden_dims": "16,16", "agent.flow_steps": "3", "train.batch_size": "32", **(overrides or {})},
+        overrides={
+            "agent.hidden_dims": "16,16",
+            "agent.flow_steps": "3",
+            "train.batch_size": "32",
+            **(overrides or {}),
+        },
         **kwargs,
     )
 

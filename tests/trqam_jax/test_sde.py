@@ -126,7 +126,7 @@ def test_adjoint_start_is_zero_where_the_action_is_clipped():
 
 
 def test_matching_loss_vanishes_at_the_linear_tilt():
-    """For Q = g x, dv = -sigma^2 a / 2 with the lean adjoint is the tilted velocity; on a fine grid the loss tends to 0."""
+    """For Q = g x, dv = -sigma^2 a / 2 with the lean adjoint tilts the velocity; on fine grids the loss tends to 0."""
     g = 1.3
     losses = []
     for num_steps in (10, 100, 1000):
@@ -158,7 +158,7 @@ def quadratic(kappa, mu):
 
 
 def matched(g, num_steps):
-    """The minimiser of the matching loss on the grid for Q = g x: dv_i = -g(t_i)^2 a_i / 2, a_i the discrete adjoint."""
+    """Minimiser of the matching loss on the grid for Q = g x: dv_i = -g(t_i)^2 a_i / 2, a_i the discrete adjoint."""
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
     path = Path(jnp.zeros((num_steps, 1, 1)), ts, jnp.zeros((1, 1)))
     gaps = -noise_variance(ts, h) / 2 * lean_adjoint(velocity, path, jnp.full((1, 1), -g))[:, 0, 0]
