@@ -3,10 +3,35 @@
 from ml_collections import ConfigDict
 
 from agents.bc import BC
+from agents.cgql import CGQL
+from agents.cgql_linex import CGQLLinex
+from agents.cgql_mse import CGQLMSE
+from agents.dsrl import DSRL
+from agents.fql import FQL
+from agents.ifql import IFQL
+from agents.qam import QAM
+from agents.qam_edit import QAMEdit
+from agents.qam_fql import QAMFQL
+from agents.sqam import SQAM
 from agents.trqam import TRQAM
+from agents.trqam_external import TRQAMExternal
 from trqam_jax.agent import AbstractAgent
 
-AGENTS: dict[str, type[AbstractAgent]] = {"bc": BC, "trqam": TRQAM}
+AGENTS: dict[str, type[AbstractAgent]] = {
+    "bc": BC,
+    "trqam": TRQAM,
+    "trqam_external": TRQAMExternal,
+    "qam": QAM,
+    "qam_edit": QAMEdit,
+    "qam_fql": QAMFQL,
+    "fql": FQL,
+    "sqam": SQAM,
+    "dsrl": DSRL,
+    "cgql": CGQL,
+    "cgql_mse": CGQLMSE,
+    "cgql_linex": CGQLLinex,
+    "ifql": IFQL,
+}
 
 #: What every algorithm reads; an algorithm's own DEFAULTS come on top.
 SHARED_DEFAULTS = dict(

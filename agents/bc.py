@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.flow import flow_matching_loss, sample_ode
-from trqam_jax.networks import Velocity, bind, init_params
+from trqam_jax.networks import bind, init_params
 from trqam_jax.streams import named
 from trqam_jax.train_state import TrainState
 
@@ -21,12 +21,8 @@ class BC(AbstractAgent):
     @classmethod
     def create(cls, key, spec, config):
         agent = cls(train=None, config=config, spec=spec)
-        params = init_params(key, {"actor": (agent.network, (spec.observation_dim, spec.chunk_dim, 1))})
+        params = init_params(key, {"actor": (agent.flow_network, (spec.observation_dim, spec.chunk_dim, 1))})
         return agent.replace(train=TrainState.create(params, (), agent.optimizer))
-
-    @property
-    def network(self):
-        return Velocity(self.config.hidden_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
 
     def draw(self, key, batch_size):
         return {
@@ -36,7 +32,7 @@ class BC(AbstractAgent):
 
     def step(self, batch, noise):
         def loss(params):
-            velocity = bind(self.network, params["actor"], batch.observations)
+            velocity = bind(self.flow_network, params["actor"], batch.observations)
             return flow_matching_loss(velocity, batch.chunks, noise["flow_x0"], noise["flow_t"], batch.valid)
 
         flow_loss, grads = jax.value_and_grad(loss)(self.train.params)
@@ -44,7 +40,7 @@ class BC(AbstractAgent):
         return self.replace(train=train), {"flow_loss": flow_loss}
 
     def act(self, observations, key):
-        velocity = bind(self.network, self.train.params["actor"], observations)
+        velocity = bind(self.flow_network, self.train.params["actor"], observations)
         x0 = jax.random.normal(key, (len(observations), self.spec.chunk_dim))
         chunks = jnp.clip(sample_ode(velocity, x0, self.config.flow_steps), -1, 1)
         return chunks.reshape(-1, self.spec.horizon, self.spec.action_dim)

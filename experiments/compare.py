@@ -54,9 +54,8 @@ def comparison(success: dict[str, dict[int, float]]) -> list[dict[str, str]]:
         row = {"agent": agent, "seeds": str(len(theirs)), "mean": f"{theirs.mean():.1f}"}
         row["std"] = f"{theirs.std(ddof=1):.1f}" if len(theirs) > 1 else ""
         if agent != first:
-            row |= zip(
-                ("difference", "low", "high"), (f"{x:.1f}" for x in paired_difference(ours, theirs)), strict=True
-            )
+            difference, low, high = (f"{x:.1f}" for x in paired_difference(ours, theirs))
+            row |= {"difference": difference} | ({"low": low, "high": high} if len(theirs) > 1 else {})
             row["p_improvement"] = f"{probability_of_improvement(ours, theirs):.2f}"
         rows.append({column: row.get(column, "") for column in COLUMNS})
     return rows

@@ -2,13 +2,19 @@
 
 import json
 import pathlib
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from ml_collections import FrozenConfigDict
 
 import agents
+from trqam_jax.adjoint import lean_regression
+from trqam_jax.networks import bind
+from trqam_jax.train_state import TrainState
+from trqam_jax.trust_region import Dual
 from trqam_jax.types import Batch, Spec
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
@@ -32,11 +38,36 @@ SETTINGS = {
     "lambda_min": "lambda_min",
     "lambda_max": "lambda_max",
     "lam_scale": "lam_scale",
+    "noise_scale": "noise_scale",
+    "target_entropy_multiplier": "target_entropy_multiplier",
+    "guidance_coef": "guidance_coef",
+    "noisy_coef": "noisy_coef",
+    "isd_clip": "linex_clip",
+    "kappa": "kappa",
+    "num_samples": "num_samples",
+    "inv_temp": "inv_temp",
+    "edit_scale": "edit_scale",
+    "edit_target_entropy_multiplier": "target_entropy_multiplier",
+    "fql_alpha": "fql_alpha",
+    "alpha": "alpha",
+    "gap_reg_coef": "gap_coef",
+    "n_bridge": "n_bridge",
 }
+
+#: Names of layers that this suite calls otherwise.
+LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
+
+
+class Case(NamedTuple):
+    """How this suite's names of one method read in its files: {ours: theirs}."""
+
+    agent: str
+    noise: dict[str, str]  # draws
+    info: dict[str, str]  # entries of info, below out/info
 
 
 class Vectors:
-    """One file: `tree("param")`, `batch()`, `noise(i)`, `out("info/...", i)`, `config(agent)`."""
+    """One file: `tree("param")`, `batch(i)`, `noise(case, i)`, `config(agent)`, `load(agent)`."""
 
     def __init__(self, name):
         with np.load(FOLDER / f"{name}.npz") as file:
@@ -49,7 +80,7 @@ class Vectors:
         for path, value in self.arrays.items():
             parts = path.split("/")
             if parts[0] == root:
-                inner = [p for p in parts[2:] if p not in ("mlp", "value_net", "MLP_0")]
+                inner = [LAYERS.get(p, p) for p in parts[2:] if p not in ("mlp", "value_net", "MLP_0")]
                 flat[(parts[1], *inner)] = jnp.asarray(value)
         return traverse_util.unflatten_dict(flat)
 
@@ -62,6 +93,18 @@ class Vectors:
         last = {name: x[name][:, -1] for name in ("rewards", "masks", "valid", "next_observations")}
         return Batch(observations=x["observations"], actions=x["actions"], **last)
 
+    def noise(self, case, update=None):
+        """Draws by our names; the candidates of the next action come first, as (n, B, D)."""
+        drawn = self.group("noise", update)
+        return {
+            ours: jnp.swapaxes(drawn[theirs], 0, 1) if theirs.startswith("next_") else drawn[theirs]
+            for ours, theirs in case.noise.items()
+        }
+
+    def info(self, case, update=None):
+        out = self.group("out", update)
+        return {ours: out[f"info/{theirs}"] for ours, theirs in case.info.items()}
+
     def config(self, agent, **overrides):
         config = agents.default_config(agent)
         for theirs, ours in SETTINGS.items():
@@ -70,6 +113,83 @@ class Vectors:
                 config[ours] = tuple(value) if isinstance(value, list) else value
         config.update(overrides)
         return FrozenConfigDict(config)
+
+    def load(self, agent, **overrides):
+        """The agent with the file's parameters; a fresh one says which networks and averages it has."""
+        fresh = agents.AGENTS[agent].create(jax.random.key(0), SPEC, self.config(agent, **overrides))
+        tree = self.tree("param")
+        params = {name: tree[name] for name in fresh.train.params}
+        targets = {name: tree[f"target_{name}"] for name in fresh.train.targets}
+        train = TrainState(params, targets, fresh.optimizer.init(params))
+        assert jax.tree.map(jnp.shape, train) == jax.tree.map(jnp.shape, fresh.train), "not the networks of the file"
+        if "lam" in self.meta:
+            fresh = fresh.replace(dual=Dual(*(jnp.array(self.meta[name]) for name in ("lam", "kl_ema", "kl_budget"))))
+        return fresh.replace(train=train)
+
+
+def check_adjoints(case, file, inv_temp=1.0):
+    """The rollout of the fine-tuned SDE and the lean adjoints along it."""
+    vectors = Vectors(file)
+    agent, noise, observations = vectors.load(case.agent), vectors.noise(case), vectors.batch().observations
+    flow = lambda params: bind(agent.flow_network, params, observations)
+    critic = bind(agent.critic_network, agent.train.targets["critic"], observations)
+    fast, base = flow(agent.train.params["actor_fast"]), flow(agent.train.targets["actor_slow"])
+    with jax.default_matmul_precision("highest"):
+        regression = lean_regression(fast, base, critic, noise["rollout_x0"], noise["rollout_eps"], inv_temp)
+    assert_close(regression.xs, vectors.arrays["out/rollout_xs"], "xs")
+    assert_close(regression.ts, vectors.arrays["out/rollout_ts"][:, 0], "ts")
+    assert_close(regression.adjoints, vectors.arrays["out/lean_adjoints"], "adjoints")
+
+
+def check_acting(case, file):
+    """Actions of the policy, from one noise per observation."""
+    vectors = Vectors(file)
+    agent, noise = vectors.load(case.agent), vectors.group("noise")["policy_noise"]
+    with jax.default_matmul_precision("highest"):
+        actions = agent.sample(vectors.batch().observations, noise[None])
+    assert_close(actions, vectors.arrays["out/policy_action"], "actions")
+
+
+def check_one_update(case, file):
+    """Losses, new parameters and new averages. Returns the new agent."""
+    vectors = Vectors(file)
+    agent = vectors.load(case.agent)
+    with jax.default_matmul_precision("highest"):
+        new, info = jax.jit(type(agent).step)(agent, vectors.batch(), vectors.noise(case))
+    for name, expected in vectors.info(case).items():
+        assert_close(info[name], expected, name)
+    assert_state_close(new.train, vectors)
+    return new
+
+
+def check_gradients(case, file):
+    """The gradients themselves: Adam's first moment after one unclipped step is (1 - .9) times them."""
+    vectors = Vectors(file)
+    agent = vectors.load(case.agent, clip_norm=None)
+    with jax.default_matmul_precision("highest"):
+        new, _ = jax.jit(type(agent).step)(agent, vectors.batch(), vectors.noise(case))
+    grads = jax.tree.map(lambda mu: mu / (1 - 0.9), new.train.opt_state[0].mu)
+    assert_trees_close(grads, vectors.tree("grad"), "grad")
+
+
+def check_four_updates(case, file):
+    """Four in a row tell joint clipping from none, and old from new parameters in the averages."""
+    vectors = Vectors(file)
+    agent = vectors.load(case.agent)
+    step = jax.jit(type(agent).step)
+    for update in range(vectors.meta["updates"]):
+        with jax.default_matmul_precision("highest"):
+            agent, info = step(agent, vectors.batch(update), vectors.noise(case, update))
+        for name, expected in vectors.info(case, update).items():
+            assert_close(info[name], expected, f"{update} {name}")
+    assert_state_close(agent.train, vectors)
+
+
+def assert_state_close(train, vectors):
+    """Parameters and averages against the file's after its last update."""
+    expected = vectors.tree("new")
+    assert_trees_close(train.params, expected, "new")
+    assert_trees_close({f"target_{name}": average for name, average in train.targets.items()}, expected, "new")
 
 
 def assert_close(actual, expected, name, tolerance=1e-5):

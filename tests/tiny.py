@@ -1,11 +1,12 @@
 """A small dataset and small agents for tests of the machinery."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
 import agents
-from trqam_jax.data import Dataset
+from trqam_jax.data import Dataset, sample
 from trqam_jax.types import Spec
 
 SPEC = Spec(observation_dim=4, action_dim=2, horizon=3)
@@ -32,3 +33,29 @@ def dataset(num_tasks=2, episodes=6, length=20, seed=0):
         rewards=jnp.asarray(rng.integers(-2, 1, size=(num_tasks, n)), jnp.float32),
         masks=jnp.asarray(rng.random((num_tasks, n)) > 0.1, jnp.float32),
     )
+
+
+def agent(name, **overrides):
+    """A fresh agent that clips no gradient; one key, so networks of one name are equal in all of them."""
+    return agents.AGENTS[name].create(jax.random.key(0), SPEC, config(name, **{"clip_norm": None, **overrides}))
+
+
+def batch(size=16):
+    return sample(dataset(), jnp.int32(0), jax.random.key(1), size, SPEC.horizon, 0.99)
+
+
+def update(agent, key):
+    """One update on `batch()`: (agent, info)."""
+    return jax.jit(type(agent).update)(agent, batch(), key)
+
+
+def gradients(agent, key):
+    """Of one update's loss: Adam's first moment over (1 - .9)."""
+    return jax.tree.map(lambda mu: mu / (1 - 0.9), update(agent, key)[0].train.opt_state[0].mu)
+
+
+def assert_trees_close(actual, expected, rtol=1e-4):
+    """Leaf by leaf, against the leaf's largest entry."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()))

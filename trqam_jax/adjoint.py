@@ -4,16 +4,56 @@ Domingo-Enrich et al. 2024 (arXiv 2409.08861), equations 38 to 40; QAM (arXiv 26
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from trqam_jax.flow import Field
-from trqam_jax.sde import Path, drift, noise_variance
+from trqam_jax.flow import Field, interpolate
+from trqam_jax.sde import Path, drift, noise_variance, sample_path
 from trqam_jax.types import Array
 
+Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation already bound
 
-def value_gradient(value: Callable[[Array], Array], x1: Array) -> Array:
+
+class Regression(NamedTuple):
+    """What a fine-tuned velocity regresses on: adjoints at points that are held fixed."""
+
+    xs: Array  # (K, B, D)
+    ts: Array  # (K,)
+    base: Array  # (K, B, D), the base flow's velocities there
+    adjoints: Array  # (K, B, D)
+    a1: Array  # (B, D), the adjoint at the endpoint
+
+    def gap(self, velocity: Field) -> Array:
+        """v - v_base at the points: (K, B, D)."""
+        return velocity(self.xs, self.ts[:, None, None]) - self.base
+
+
+def lean_regression(
+    fine_tuned: Field, base: Field, value: Value, x0: Array, eps: Array, inv_temp: float = 1.0
+) -> Regression:
+    """Along an SDE rollout of the fine-tuned flow, with the lean adjoint of inv_temp times the value (QAM).
+
+    x0: (B, D); eps: (K, B, D) standard normal, its last entry unused.
+    """
+    path = sample_path(fine_tuned, base, x0, eps)
+    a1 = -inv_temp * value_gradient(value, path.x1)
+    return Regression(path.xs, path.ts, base(path.xs, path.ts[:, None, None]), lean_adjoint(base, path, a1), a1)
+
+
+def bridge_regression(base: Field, value: Value, x1: Array, eps: Array) -> Regression:
+    """On the straight lines from noise to endpoints, at t = 1/n, ..., 1, with the scalar adjoint a_t = t a_1 (SQAM).
+
+    x1: (B, D), not clipped; eps: (n, B, D) standard normal. A flow of constant velocity has this lean adjoint.
+    """
+    ts = jnp.arange(1, len(eps) + 1) / len(eps)
+    times = ts[:, None, None]
+    xs, a1 = interpolate(eps, x1, times), -value_gradient(value, x1)
+    return Regression(xs, ts, base(xs, times), times * a1, a1)
+
+
+def value_gradient(value: Value, x1: Array) -> Array:
     """Gradient of the mean critic at the clipped endpoint; zero where |x1| > 1. value: (B, D) -> (Q, B); result (B, D).
 
     Differentiated through the clip, so that a saturated coordinate is not pushed further out.

@@ -6,6 +6,7 @@ import optax
 from flax import struct
 from ml_collections import FrozenConfigDict
 
+from trqam_jax.networks import Critic, Velocity
 from trqam_jax.train_state import TrainState, make_optimizer
 from trqam_jax.types import Array, Batch, Params, Spec
 
@@ -16,7 +17,7 @@ Noise = dict[str, Array]
 class AbstractAgent(struct.PyTreeNode):
     """One immutable pytree. A subclass adds its state as fields and fills in the methods that raise here.
 
-    `draw` is the edge at which keys become arrays: everything below it is a deterministic function of its noise, which is
+    `draw` is the edge at which keys become arrays: all below it is a deterministic function of its noise, which is
     what lets the reference vectors of a published method be its tests.
     """
 
@@ -40,6 +41,16 @@ class AbstractAgent(struct.PyTreeNode):
     def optimizer(self) -> optax.GradientTransformation:
         """One Adam over all networks, with one joint clip where the configuration has `clip_norm`."""
         return make_optimizer(self.config.learning_rate, self.config.clip_norm)
+
+    @property
+    def flow_network(self) -> Velocity:
+        """The flow of a chunk, of the configured size."""
+        return Velocity(self.config.hidden_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
+
+    @property
+    def critic_network(self):
+        """The ensemble of critics, of the configured size."""
+        return Critic(self.config.hidden_dims, self.config.num_critics)
 
     def draw(self, key: Array, batch_size: int) -> Noise:
         """All random numbers of one update."""

@@ -17,6 +17,12 @@ def _dense(width: int, name: str | None = None) -> nn.Dense:
     return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name)
 
 
+def _join(*inputs: Array) -> Array:
+    """Concatenated along the last axis; the leading ones broadcast."""
+    leading = jnp.broadcast_shapes(*(x.shape[:-1] for x in inputs))
+    return jnp.concatenate([jnp.broadcast_to(x, (*leading, x.shape[-1])) for x in inputs], -1)
+
+
 def _hidden(x: Array, hidden_dims: Sequence[int], layer_norm: bool) -> Array:
     for width in hidden_dims:
         x = nn.gelu(_dense(width)(x), approximate=True)
@@ -39,9 +45,7 @@ class Velocity(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, x: Array, t: Array) -> Array:
-        t = jnp.broadcast_to(t, (*x.shape[:-1], 1))
-        observations = jnp.broadcast_to(observations, (*x.shape[:-1], observations.shape[-1]))
-        return _mlp(jnp.concatenate([observations, x, t], -1), self.hidden_dims, self.chunk_dim, self.layer_norm)
+        return _mlp(_join(observations, x, jnp.atleast_1d(t)), self.hidden_dims, self.chunk_dim, self.layer_norm)
 
 
 class OneStep(nn.Module):
@@ -53,7 +57,7 @@ class OneStep(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array, noise: Array) -> Array:
-        return _mlp(jnp.concatenate([observations, noise], -1), self.hidden_dims, self.chunk_dim, self.layer_norm)
+        return _mlp(_join(observations, noise), self.hidden_dims, self.chunk_dim, self.layer_norm)
 
 
 class Value(nn.Module):
@@ -74,7 +78,7 @@ class TanhGaussian(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> tuple[Array, Array]:
-        x = _hidden(jnp.concatenate(inputs, -1), self.hidden_dims, layer_norm=False)
+        x = _hidden(_join(*inputs), self.hidden_dims, layer_norm=False)
         return _dense(self.chunk_dim, "mean")(x), jnp.clip(_dense(self.chunk_dim, "log_std")(x), -20, 2)
 
 
@@ -83,13 +87,20 @@ class _SingleCritic(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
-        return _mlp(jnp.concatenate(inputs, -1), self.hidden_dims, 1, layer_norm=True)[..., 0]
+        return _mlp(_join(*inputs), self.hidden_dims, 1, layer_norm=True)[..., 0]
 
 
-def Critic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
-    """Ensemble of Q critics, initialised independently: (..., O), (..., D) -> (Q, ...)."""
+class _SingleTimedCritic(nn.Module):
+    hidden_dims: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observations: Array, x: Array, t: Array | float = 1.0) -> Array:
+        return _mlp(_join(observations, x, jnp.atleast_1d(t)), self.hidden_dims, 1, layer_norm=True)[..., 0]
+
+
+def _ensemble(member: type[nn.Module], hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
     ensemble = nn.vmap(
-        _SingleCritic,
+        member,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=None,
@@ -97,6 +108,16 @@ def Critic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
         axis_size=num_critics,
     )
     return ensemble(hidden_dims)
+
+
+def Critic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+    """Ensemble of Q critics, initialised independently: (..., O), (..., D) -> (Q, ...); leading axes broadcast."""
+    return _ensemble(_SingleCritic, hidden_dims, num_critics)
+
+
+def TimedCritic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+    """The same, of noised chunks at time t, a scalar or (..., 1); without it t = 1, the time of clean ones."""
+    return _ensemble(_SingleTimedCritic, hidden_dims, num_critics)
 
 
 def bind(network: nn.Module, params: Params, observations: Array) -> Callable[..., Array]:

@@ -27,6 +27,11 @@ def named(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+def normals(key: Array, **shapes: tuple[int, ...]) -> dict[str, Array]:
+    """Standard normal draws by name, each from its own stream."""
+    return {name: jax.random.normal(named(key, name), shape) for name, shape in shapes.items()}
+
+
 def make_streams(seed: int, phase: str) -> Streams:
     """The streams of one replica in one phase ("bc", "offline", ...)."""
     key = named(jax.random.key(seed), phase)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trqam_jax.critic import best_of_n, pessimistic, td_loss, td_target
+from trqam_jax.critic import best_by_mean, best_of_n, pessimistic, td_loss, td_target
 from trqam_jax.types import Batch
 
 
@@ -28,3 +28,10 @@ def test_best_of_n_takes_each_row_its_own_best():
     candidates = jnp.arange(12.0).reshape(3, 2, 2)
     chosen = best_of_n(candidates, jnp.array([[0.0, 9.0], [5.0, 1.0], [1.0, 2.0]]))
     np.testing.assert_array_equal(chosen, [candidates[1, 0], candidates[0, 1]])
+
+
+def test_best_by_mean_asks_the_critics_only_about_a_choice():
+    candidates = jnp.arange(12.0).reshape(3, 2, 2)
+    chosen = best_by_mean(candidates, lambda x: jnp.stack([-x.sum(-1), jnp.zeros(x.shape[:-1])]))
+    np.testing.assert_array_equal(chosen, candidates[0])
+    np.testing.assert_array_equal(best_by_mean(candidates[2:], None), candidates[2])

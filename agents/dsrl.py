@@ -1,0 +1,101 @@
+"""DSRL: Diffusion Steering via Reinforcement Learning (arXiv 2506.15799), its noise-aliased variant, on a flow policy.
+
+Soft actor-critic in the flow's noise space: the flow stays as it is, and a tanh-Gaussian policy chooses the noise that
+it starts from. The critic Q(s, a) learns from actions; a second one, Q_z(s, z), is distilled from Q(s, flow(s, z)), so
+that the latent policy needs no gradient through the flow. Departures of the released code (arXiv 2601.14234) from the
+paper, kept here: the flow goes on learning by flow matching and its Polyak average plays the frozen flow's part; the
+critic is an ensemble with a pessimistic target that has no entropy term; the latent policy ascends the ensemble's mean.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from agents.shared import draw_common, td_and_flow_loss, to_actions
+from trqam_jax.agent import AbstractAgent
+from trqam_jax.critic import best_by_mean
+from trqam_jax.entropy import tanh_sample, temperature_loss
+from trqam_jax.flow import sample_ode
+from trqam_jax.networks import TanhGaussian, bind, init_params
+from trqam_jax.streams import normals
+from trqam_jax.train_state import TrainState
+
+
+class DSRL(AbstractAgent):
+    """DSRL: soft actor-critic over the noise that a cloned flow starts from (arXiv 2506.15799)."""
+
+    DEFAULTS: ClassVar = dict(
+        noise_scale=1.0,  # the flow starts from noise_scale * tanh sample
+        target_entropy_multiplier=0.5,  # target entropy = -multiplier * D
+        clip_norm=None,
+    )
+    cloned_networks: ClassVar = ("actor_bc_flow",)
+
+    @classmethod
+    def create(cls, key, spec, config):
+        agent = cls(train=None, config=config, spec=spec)
+        critic = agent.critic_network, (spec.observation_dim, spec.chunk_dim)
+        networks = {
+            "actor_bc_flow": (agent.flow_network, (spec.observation_dim, spec.chunk_dim, 1)),
+            "actor": (agent.latent_network, (spec.observation_dim,)),
+            "critic": critic,
+            "z_critic": critic,
+        }
+        params = init_params(key, networks) | {"alpha": {"log_value": jnp.zeros(())}}
+        return agent.replace(train=TrainState.create(params, ("actor_bc_flow", "critic"), agent.optimizer))
+
+    @property
+    def latent_network(self):
+        return TanhGaussian(self.config.hidden_dims, self.spec.chunk_dim)
+
+    def draw(self, key, batch_size):
+        chunk = batch_size, self.spec.chunk_dim
+        return draw_common(self, key, batch_size) | normals(key, distill_z=chunk, latent=chunk)
+
+    def step(self, batch, noise):
+        config, online, observations = self.config, self.train.params, batch.observations
+        critic = lambda params: bind(self.critic_network, params, observations)
+
+        next_chunks = self.sample(batch.next_observations, noise["next_action"])
+        td_and_flow = td_and_flow_loss(self, "actor_bc_flow", batch, noise, next_chunks)
+        # What Q_z learns, critic by critic: the online critics at the flow's chunks.
+        flow_qs = critic(online["critic"])(self.decode(observations, noise["distill_z"]))
+        alpha = jnp.exp(online["alpha"]["log_value"])
+        target_entropy = -config.target_entropy_multiplier * self.spec.chunk_dim
+
+        def loss(params):
+            total, info = td_and_flow(params)
+            distill_loss = jnp.mean(jnp.square(critic(params["z_critic"])(noise["distill_z"]) - flow_qs))
+
+            latent, log_prob = tanh_sample(*bind(self.latent_network, params["actor"], observations)(), noise["latent"])
+            z_qs = critic(online["z_critic"])(config.noise_scale * latent)
+            actor_loss = alpha * log_prob.mean() - z_qs.mean()
+            alpha_loss = temperature_loss(params["alpha"]["log_value"], log_prob, target_entropy)
+            info |= {
+                "distill_loss": distill_loss,
+                "actor_loss": actor_loss,
+                "alpha_loss": alpha_loss,
+                "alpha": alpha,
+                "entropy": -log_prob.mean(),
+            }
+            return total + distill_loss + actor_loss + alpha_loss, info
+
+        grads, info = jax.grad(loss, has_aux=True)(online)
+        return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau)), info
+
+    def decode(self, observations, z):
+        """Clipped chunks of the averaged flow from noise z (..., B, D)."""
+        velocity = bind(self.flow_network, self.train.targets["actor_bc_flow"], observations)
+        return jnp.clip(sample_ode(velocity, z, self.config.flow_steps), -1, 1)
+
+    def sample(self, observations, eps):
+        """The policy's chunks, clipped, from normal draws (n, B, D): the best of n by the critics' mean; (B, D)."""
+        online = self.train.params
+        latents, _ = tanh_sample(*bind(self.latent_network, online["actor"], observations)(), eps)
+        candidates = self.decode(observations, self.config.noise_scale * latents)
+        return best_by_mean(candidates, bind(self.critic_network, online["critic"], observations))
+
+    def act(self, observations, key):
+        eps = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
+        return to_actions(self, self.sample(observations, eps))

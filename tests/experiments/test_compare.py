@@ -1,0 +1,96 @@
+"""The paired comparison, and that two methods under one seed really see the same."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from absl import flags
+
+import agents
+from experiments import compare
+from trqam_jax import trainer
+from trqam_jax.errors import UserError
+from trqam_jax.logging import read_csv
+from trqam_jax.streams import stack_streams
+
+RL = [name for name in agents.AGENTS if name != "bc"]
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    flags.FLAGS(["compare", "--env=cube-single"], known_only=True)
+    yield
+    flags.FLAGS.unparse_flags()
+
+
+def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
+    """The first update's flow-matching loss depends on the cloned flow, the minibatch and the flow noise alone: it is
+    the same number in every method that learns its flow. Another draw of any of them would move it by percents."""
+    data, tasks, batch = tiny.dataset(), jnp.array([1]), 64
+    streams = stack_streams([5], "offline")
+    cloner = trainer.create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc"))
+    losses = {}
+    for name in RL:
+        made = trainer.create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
+        made = trainer.load_cloned(made, cloner.train.params["actor"])
+        one = jax.jit(jax.vmap(lambda a, s: trainer.one_update(a, data, tasks[0], s, jnp.int32(3), batch)))
+        losses[name] = one(made, streams)[1]["flow_loss"]
+    reference = losses["trqam"]
+    for name, loss in losses.items():
+        with subtests.test(name):
+            np.testing.assert_allclose(loss, reference, rtol=1e-5)
+    other = stack_streams([6], "offline")
+    moved = one(made, other)[1]["flow_loss"]
+    assert abs(moved - reference) > 1e-3 * reference
+
+
+def test_rows():
+    success = {"a": {1: 0.5, 2: 0.7}, "b": {1: 0.4, 2: 0.6}}
+    first, second = compare.comparison(success)
+    assert (first["mean"], first["std"], first["difference"]) == ("60.0", "14.1", "")
+    assert (second["mean"], second["difference"], second["low"], second["high"]) == ("50.0", "10.0", "10.0", "10.0")
+    assert second["p_improvement"] == "0.75"
+    with pytest.raises(UserError, match="cannot be paired"):
+        compare.comparison({"a": {1: 0.5}, "b": {2: 0.5}})
+
+
+def test_one_seed_has_no_interval():
+    (_, row) = compare.comparison({"a": {1: 0.5}, "b": {1: 0.4}})
+    assert (row["difference"], row["low"], row["std"]) == ("10.0", "", "")
+
+
+def test_an_agents_own_setting_reaches_those_that_have_it():
+    configs = compare.configurations(
+        ["trqam", "fql"], ["compare", "--config.agent.kl_budget=0.7", "--config.agent.rho=0.3"]
+    )
+    assert configs[0].agent.kl_budget == 0.7
+    assert [config.agent.rho for config in configs] == [0.3, 0.3]
+    with pytest.raises(UserError, match="none of trqam, fql has this setting"):
+        compare.configurations(["trqam", "fql"], ["compare", "--config.agent.kappa=0.7"])
+    with pytest.raises(UserError, match="at least two"):
+        compare.configurations(["trqam", "trqam"], ["compare"])
+    with pytest.raises(UserError, match="Did you mean 'fql'"):
+        compare.configurations(["trqam", "fqll"], ["compare"])
+
+
+def test_the_command(tmp_path):
+    command = [
+        *[sys.executable, "experiments/compare.py", "--agents=trqam,fql", "--env=cube-single-task1", "--num_seeds=2"],
+        *["--protocol=quick", "--dataset=generate", "--dataset_episodes=2", f"--dataset_dir={tmp_path}"],
+        *[f"--out_dir={tmp_path}", "--group=g", "--bc_steps=10", "--offline_steps=10", "--eval_episodes=1"],
+        *["--config.agent.hidden_dims=16,16", "--config.train.batch_size=16"],
+    ]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "trqam minus it" in output
+    folder = tmp_path / "g" / "cube-single"
+    assert len(list(folder.glob("cloned-*"))) == 1  # one cloning stage for both
+    rows = read_csv(folder / "comparison-trqam-fql.csv")
+    assert [row["agent"] for row in rows] == ["trqam", "fql"]
+    assert (folder / "comparison-trqam-fql.png").exists()
+    evals = [read_csv(next(folder.glob(f"{name}-*")) / "eval.csv") for name in ("trqam", "fql")]
+    cloned = [[(row["seed"], row["return"]) for row in rows if row["phase"] == "bc"] for rows in evals]
+    assert cloned[0] == cloned[1]  # the same policy from the same starts
