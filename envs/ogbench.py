@@ -61,7 +61,8 @@ def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
         needed.append("button_states")
     expect(path.exists(), f"no such file (expected {domain.dataset_name} data as an OGBench npz)")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because np.load(path) leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in needed if key not in file]
             expect(not missing, f"has no {', '.join(missing)}; expected an OGBench file with {', '.join(needed)}")
             arrays = {key: file[key] for key in needed}
