@@ -14,11 +14,12 @@ def summarise(folder: pathlib.Path) -> str:
     evals = read_csv(folder / "eval.csv")
     train = read_csv(folder / "train.csv") if (folder / "train.csv").exists() else []
     lines = ["", table(evals) if evals else "no evaluation was asked for"]
-    if train and "path_kl" in train[0]:
+    if train and "kl_budget" in train[0]:
         last = [row for row in train if row["step"] == train[-1]["step"]]
         kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
         lines.append(
-            f"path KL over the last {len(last)} row(s): {kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
+            f"path KL over the last {_block(train):,} updates, mean over {len(last)} replica(s): "
+            f"{kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
         )
     if train and evals:
         plot(folder / "summary.png", evals, train)
@@ -64,7 +65,7 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    trust_region = "path_kl" in train[0] and "kl_budget" in train[0]
+    trust_region = "kl_budget" in train[0]
     metrics = ["path_kl", "lambda"] if trust_region else [key for key in train[0] if key.endswith("_loss")][:2]
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3), constrained_layout=True)
     axes = np.atleast_1d(axes)
@@ -82,7 +83,7 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
     if trust_region:
         budget = float(train[0]["kl_budget"])
         axes[1].axhline(budget, color="black", linestyle="--", label="budget")
-        axes[1].set(title="path KL (nats per action)")
+        axes[1].set(title="path KL (nats per action)", yscale="linear", ylim=(0, None))
         axes[1].legend()
     if len({(row["task"], row["seed"]) for row in evals}) <= 8:
         axes[0].legend(fontsize="small")

@@ -79,7 +79,7 @@ def test_an_agents_own_setting_reaches_those_that_have_it():
 
 def test_the_command(tmp_path):
     command = [
-        *[sys.executable, "experiments/compare.py", "--agents=trqam,fql", "--env=cube-single-task1", "--num_seeds=2"],
+        *[sys.executable, "experiments/compare.py", "--agents=trqam,qam", "--env=cube-single-task1", "--num_seeds=2"],
         *["--protocol=quick", "--dataset=generate", "--dataset_episodes=2", f"--dataset_dir={tmp_path}"],
         *[f"--out_dir={tmp_path}", "--group=g", "--bc_steps=10", "--offline_steps=10", "--eval_episodes=1"],
         *["--config.agent.hidden_dims=16,16", "--config.train.batch_size=16"],
@@ -88,9 +88,9 @@ def test_the_command(tmp_path):
     assert "trqam minus it" in output
     folder = tmp_path / "g" / "cube-single"
     assert len(list(folder.glob("cloned-*"))) == 1  # one cloning stage for both
-    rows = read_csv(folder / "comparison-trqam-fql.csv")
-    assert [row["agent"] for row in rows] == ["trqam", "fql"]
-    assert (folder / "comparison-trqam-fql.png").exists()
-    evals = [read_csv(next(folder.glob(f"{name}-*")) / "eval.csv") for name in ("trqam", "fql")]
+    rows = read_csv(folder / "comparison-trqam-qam.csv")
+    assert [row["agent"] for row in rows] == ["trqam", "qam"]
+    assert (folder / "comparison-trqam-qam.png").exists()
+    evals = [read_csv(next(folder.glob(f"{name}-*")) / "eval.csv") for name in ("trqam", "qam")]
     cloned = [[(row["seed"], row["return"]) for row in rows if row["phase"] == "bc"] for rows in evals]
     assert cloned[0] == cloned[1]  # the same policy from the same starts
