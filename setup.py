@@ -29,6 +29,6 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
-        "dev": ["pytest>=8", "chex>=0.1.89", "ruff>=0.12"],
+        "dev": ["pytest>=9", "chex>=0.1.89", "ruff>=0.12"],
     },
 )

@@ -13,7 +13,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from agents.shared import draw_common, td_and_flow_loss, to_actions
+from agents.shared import draw_common, td_and_flow_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.critic import best_by_mean
 from trqam_jax.flow import interpolate
@@ -55,9 +55,6 @@ class CGQL(AbstractAgent):
         """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
         critic = bind(self.critic_network, self.train.params["critic"], observations)
         return best_by_mean(guided_chunks(self, observations, noise, lambda x, t: critic(x)), critic)
-
-    def act(self, observations, key):
-        return act(self, observations, key)
 
 
 def with_fresh_networks(agent: AbstractAgent, key: Array) -> AbstractAgent:
@@ -106,9 +103,3 @@ def guided_chunks(
     velocity = bind(agent.flow_network, agent.train.targets["actor"], observations)
     guided = guided_velocity(velocity, value, config.inv_temp, config.guidance_coef)
     return jnp.clip(sample_guided_ode(velocity, guided, noise, config.flow_steps), -1, 1)
-
-
-def act(agent, observations: Array, key: Array) -> Array:
-    """Chunks of actions (B, H, A), by the agent's own `sample`."""
-    noise = jax.random.normal(key, (agent.config.best_of_n, len(observations), agent.spec.chunk_dim))
-    return to_actions(agent, agent.sample(observations, noise))

@@ -8,7 +8,7 @@ with a jump.
 
 from typing import ClassVar
 
-from agents.cgql import act, draw_noised, guided_chunks, step_with_noised, with_fresh_networks
+from agents.cgql import draw_noised, guided_chunks, step_with_noised, with_fresh_networks
 from agents.shared import draw_common
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.critic import best_by_mean
@@ -47,6 +47,3 @@ class CGQLLinex(AbstractAgent):
         """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
         critic = bind(self.critic_network, self.train.params["critic"], observations)
         return best_by_mean(guided_chunks(self, observations, noise, critic), critic)
-
-    def act(self, observations, key):
-        return act(self, observations, key)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from agents.cgql import act, draw_noised, guided_chunks, step_with_noised, with_fresh_networks
+from agents.cgql import draw_noised, guided_chunks, step_with_noised, with_fresh_networks
 from agents.shared import draw_common
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.critic import best_by_mean
@@ -44,6 +44,3 @@ class CGQLMSE(AbstractAgent):
         """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
         critic = bind(self.critic_network, self.train.params["critic"], observations)
         return best_by_mean(guided_chunks(self, observations, noise, critic), critic)
-
-    def act(self, observations, key):
-        return act(self, observations, key)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from agents.shared import draw_common, td_and_flow_loss, to_actions
+from agents.shared import draw_common, td_and_flow_loss
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.critic import best_by_mean
 from trqam_jax.entropy import tanh_sample, temperature_loss
@@ -95,7 +95,3 @@ class DSRL(AbstractAgent):
         latents, _ = tanh_sample(*bind(self.latent_network, online["actor"], observations)(), eps)
         candidates = self.decode(observations, self.config.noise_scale * latents)
         return best_by_mean(candidates, bind(self.critic_network, online["critic"], observations))
-
-    def act(self, observations, key):
-        eps = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
-        return to_actions(self, self.sample(observations, eps))

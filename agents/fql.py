@@ -71,7 +71,3 @@ class FQL(AbstractAgent):
         online = self.train.params
         one_step = bind(self.one_step_network, online["actor_onestep_flow"], observations)
         return best_by_mean(jnp.clip(one_step(noise), -1, 1), bind(self.critic_network, online["critic"], observations))
-
-    def act(self, observations, key):
-        noise = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
-        return shared.to_actions(self, self.sample(observations, noise))

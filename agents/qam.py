@@ -51,10 +51,6 @@ class QAM(AbstractAgent):
         candidates = shared.flow_chunks(self, "actor_fast", observations, noise)
         return best_by_mean(candidates, bind(self.critic_network, self.train.params["critic"], observations))
 
-    def act(self, observations, key):
-        noise = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
-        return shared.to_actions(self, self.sample(observations, noise))
-
 
 def qam_loss(
     agent: AbstractAgent, batch: Batch, noise: Noise, next_chunks: Array

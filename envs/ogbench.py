@@ -1,5 +1,6 @@
 """OGBench: simulators, dataset files with validation, and where the files come from."""
 
+import hashlib
 import os
 import pathlib
 import re
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs import generate, simulator
-from envs.suite import Domain
+from envs.suite import DOMAINS, Domain
 from trqam_jax.errors import UserError
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
@@ -62,7 +63,7 @@ def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
     expect(path.exists(), f"no such file (expected {domain.dataset_name} data as an OGBench npz)")
     try:
         # Opened here, because np.load(path) leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(stream, allow_pickle=False) as file:
             missing = [key for key in needed if key not in file]
             expect(not missing, f"has no {', '.join(missing)}; expected an OGBench file with {', '.join(needed)}")
             arrays = {key: file[key] for key in needed}
@@ -97,6 +98,49 @@ def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
     return arrays
 
 
+def fingerprint(path: pathlib.Path, shards: int) -> str:
+    """A digest of the arrays of a file, or of the shards of a folder, from the checksums inside: quick even for 10 GB.
+
+    Where a file lies, and which versions it says that made it, do not enter.
+    """
+    total = hashlib.sha256()
+    for file in shard_files(path, shards):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+                    if entry.filename != "provenance.npy":
+                        total.update(f"{entry.filename} {entry.file_size} {entry.CRC}\n".encode())
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{file}: not a readable npz, truncated or damaged ({error})") from error
+    return total.hexdigest()[:16]
+
+
+def shard_files(path: pathlib.Path, shards: int) -> list[pathlib.Path]:
+    """The file itself, or the first `shards` (0: all) of a folder of *-000.npz, *-001.npz, ..."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if re.search(r"-\d{3}\.npz$", p.name))
+    if not files:
+        raise DataError(f"{path}: holds no shards, expected files named *-000.npz, *-001.npz, ...")
+    if len(files) < shards:
+        raise DataError(f"{path}: holds {len(files)} shards, expected {shards}; set --config.data.shards to use fewer")
+    return files[: shards or None]
+
+
+def _check_domain(file: pathlib.Path, domain: Domain, env: Any, qpos: np.ndarray) -> None:
+    """DataError if the file is another domain's, as far as its name, provenance and state sizes tell."""
+    made = (generate.provenance(file) or {}).get("domain", domain.name)
+    names = [other.name for other in DOMAINS.values() if file.name.startswith(other.dataset_name.removesuffix("-v0"))]
+    for other in (made, *names):
+        if other != domain.name:
+            raise DataError(f"{file}: holds data of {other}, expected {domain.name}")
+    env.reset(seed=0)
+    simulator_of = env.unwrapped
+    size = len((simulator_of._data if hasattr(simulator_of, "_data") else simulator_of.data).qpos)
+    if qpos.shape[1] != size:
+        raise DataError(f"{file}: qpos have {qpos.shape[1]} columns, the simulator of {domain.name} has {size}")
+
+
 def partner(path: pathlib.Path) -> pathlib.Path:
     """The validation file that belongs to a training file."""
     return path.with_name(f"{path.stem}-val.npz")
@@ -107,17 +151,7 @@ def load(path: pathlib.Path, domain: Domain, tasks: list[int], horizon: int, *, 
 
     sparse: every non-zero reward becomes -1.
     """
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if re.search(r"-\d{3}\.npz$", p.name))
-        if not files:
-            raise DataError(f"{path}: holds no shards, expected files named *-000.npz, *-001.npz, ...")
-        if len(files) < shards:
-            raise DataError(
-                f"{path}: holds {len(files)} shards, expected {shards}; set --config.data.shards to use fewer"
-            )
-        files = files[: shards or None]
-    else:
-        files = [path]
+    files = shard_files(path, shards)
     env = make_env(domain, tasks[0])
     try:
         pieces = [_transitions(file, domain, env, tasks, sparse, clip=not path.is_dir()) for file in files]
@@ -145,6 +179,7 @@ def _transitions(file: pathlib.Path, domain: Domain, env: Any, tasks: list[int],
     if not partner(file).exists():
         raise DataError(f"{file}: its validation partner {partner(file).name} is not beside it")
     read_file(partner(file), domain)
+    _check_domain(file, domain, env, arrays["qpos"])
     rows = np.flatnonzero(~arrays["terminals"]).astype(np.int32)
     state = {key: arrays[key][rows] for key in ("qpos", "button_states") if key in arrays}
     rewards, masks = [], []

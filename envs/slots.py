@@ -6,6 +6,7 @@ goes on to its next one, and none is cut off or counted twice.
 """
 
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -16,6 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from envs import ogbench, simulator
 from envs.suite import Domain
+from trqam_jax.errors import UserError
 
 
 class SlotGroup(gymnasium.Env):
@@ -39,8 +41,20 @@ class SlotGroup(gymnasium.Env):
 
     def build(self) -> None:
         """Construct the simulators: seconds, so the parent asks for it early and does not wait."""
-        render = {"render_mode": "rgb_array"} if self.video else {}
-        self.envs = [ogbench.make_env(self.domain, task, **render) for task in self.tasks]
+        if not self.video:
+            self.envs = [ogbench.make_env(self.domain, task) for task in self.tasks]
+            return
+        if "DISPLAY" not in os.environ:
+            os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
+        self.envs = [ogbench.make_env(self.domain, task, render_mode="rgb_array") for task in self.tasks]
+        try:
+            ogbench.reset(self.envs[0], 0)
+            self.envs[0].render()
+        except Exception as error:  # what a missing graphics library raises is anybody's guess
+            raise UserError(
+                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or OSMesa "
+                "and set MUJOCO_GL=egl or osmesa, or leave the videos out"
+            ) from error
 
     def reset(self, *, seed=None, options=None):
         """options["rounds"][index][slot]: the slot's [(episode, seed, path of its film or None), ...]."""
@@ -51,6 +65,8 @@ class SlotGroup(gymnasium.Env):
         self.frames: list[list[np.ndarray]] = [[] for _ in rounds]
         self.films: list[str | None] = [None] * len(rounds)
         self.totals = np.zeros((len(rounds), 2))  # return, length
+        # Some mazes draw from numpy's global generator in mid-episode: every slot has its own state of it.
+        self.generators: list[Any] = [None] * len(rounds)
         for slot in range(len(rounds)):
             self._next_episode(slot)
         return self._copy(), {}
@@ -80,9 +96,11 @@ class SlotGroup(gymnasium.Env):
         self.state["observations"][slot] = ogbench.reset(self.envs[slot], seed)
         self.state["episode"][slot], self.state["decision"][slot] = episode, 0
         self.totals[slot] = 0
+        self.generators[slot] = np.random.get_state()  # noqa: NPY002
         self._film(slot)
 
     def _play(self, slot: int, chunk: np.ndarray) -> None:
+        np.random.set_state(self.generators[slot])  # noqa: NPY002
         for action in chunk:
             observation, reward, terminated, truncated, info = self.envs[slot].step(action)
             self.totals[slot] += reward, 1
@@ -96,6 +114,7 @@ class SlotGroup(gymnasium.Env):
                 return
         self.state["observations"][slot] = observation
         self.state["decision"][slot] += 1
+        self.generators[slot] = np.random.get_state()  # noqa: NPY002
 
     def _film(self, slot: int) -> None:
         if self.films[slot]:
@@ -140,7 +159,14 @@ class VectorSlots:
         )
         self._envs.call_async("build")
         self._building = True
+        if video:
+            self._wait()  # to learn early that nothing can be rendered
         self._films: list[list[pathlib.Path]] = [[]] * self.num_replicas
+
+    def _wait(self) -> None:
+        if self._building:
+            self._building = False
+            self._envs.call_wait()
 
     def _to_workers(self, slots: np.ndarray) -> np.ndarray:
         """(R * n, ...) -> (workers, m, ...): slot s sits in worker s % workers, so that every worker has slots of every
@@ -161,9 +187,7 @@ class VectorSlots:
 
     def reset(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Start seeds.shape[1] episodes of every replica."""
-        if self._building:
-            self._envs.call_wait()
-            self._building = False
+        self._wait()
         self._num_episodes = seeds.shape[1]
         films = [[*map(str, paths), *[None] * self._num_episodes] for paths in self._films]
         self._films = [[]] * self.num_replicas

@@ -182,7 +182,12 @@ _QAM_RELEASE: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 QAM_RELEASE = "QAM paper's release"
 QAM_RELEASE_FOR_TRQAM = "QAM paper's release; the TRQAM paper's own tuned value is in no public source"
 
-#: Agents whose trust region has a budget. SQAM's 0.5 is published for cube-triple, and its code's default elsewhere.
+_SQAM = {
+    "agent.kl_budget": "published for cube-triple, the released code's default elsewhere",
+    "agent.gap_coef": "published for cube-triple, the released code's default elsewhere",
+}
+
+#: Agents whose budget is in KL_BUDGETS, or unknown.
 _BUDGETED = ("trqam", "trqam_external")
 
 
@@ -234,5 +239,5 @@ def settings(domain: Domain, protocol_name: str, agent: str) -> dict[str, Any]:
 
 def notes(domain: Domain, protocol_name: str, agent: str) -> dict[str, str]:
     """{setting: its source}, for the settings whose source a reader must know."""
-    unknown = {"agent.kl_budget": UNKNOWN_BUDGET} if agent in _BUDGETED else {}
+    unknown = {"agent.kl_budget": UNKNOWN_BUDGET} if agent in _BUDGETED else _SQAM if agent == "sqam" else {}
     return unknown | {key: source for key, (_, source) in _agent_settings(domain, protocol_name, agent).items()}

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -29,6 +29,19 @@ SHARED_FLAGS = [
 ]
 
 
+SHARED = {flag.name: flag for flag in SHARED_FLAGS}
+
+
+def fail(error: BaseException) -> NoReturn:
+    """One line on stderr and a non-zero exit, for what the user can do something about."""
+    if isinstance(error, KeyboardInterrupt):
+        print("error: interrupted; the rows so far are kept, and the run cannot be resumed yet", file=sys.stderr)
+        sys.exit(130)
+    if isinstance(error, OSError) and error.strerror:
+        sys.exit(f"error: {error.filename or 'system'}: {error.strerror}")
+    sys.exit(f"error: {error}")
+
+
 def parse(argv: list[str]) -> list[str]:
     """Flags as absl reads them; what it does not know must be --config.key=value. For `app.run(flags_parser=...)`."""
     try:
@@ -39,7 +52,7 @@ def parse(argv: list[str]) -> list[str]:
                 names = [*(flag.name for flag in known), "config.SECTION.KEY=VALUE"]
                 raise UserError(f"Unknown argument {argument!r}.{suggest(argument.lstrip('-').split('=')[0], names)}")
     except (flags.Error, UserError) as error:
-        sys.exit(f"error: {error}")
+        fail(error)
     return [program, *rest]
 
 

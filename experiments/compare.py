@@ -100,6 +100,8 @@ def configurations(names: list[str], argv: list[str]) -> list:
     import agents
     from trqam_jax.errors import suggest
 
+    if cli.SHARED["eval_episodes"].value == 0:
+        raise UserError("--eval_episodes=0: there would be nothing to compare")
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"--agents={','.join(names)}: expected at least two different ones")
     for name in names:
@@ -125,16 +127,17 @@ def main(argv: list[str]) -> None:
 
     try:
         configs = configurations(AGENTS.value, argv)
-        success = {}
+        success, folders = {}, []
         for config in configs:
             print(f"\n== {config.agent_name}\n{config_text(config)}", flush=True)
             folder = run(config)
             print(summarise(folder), flush=True)
             success[config.agent_name] = final_success(folder)
+            folders.append(folder)
         rows = comparison(success)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    place = folder.parent / ("comparison-" + "-".join(success))
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        cli.fail(error)
+    place = folder.parent / ("comparison-" + "-".join(folder.name for folder in folders))
     with place.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-import pathlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 import agents
 from envs import suite
 from envs.ogbench import DEFAULT_DATASET_DIR
-from trqam_jax import checkpoint
 from trqam_jax.errors import UserError, suggest
+from trqam_jax.logging import MIRRORS
 
 #: What the command line's own flags set; everything else is reached by --config.section.key=value.
 FLAG_KEYS = {
@@ -32,12 +32,23 @@ FLAG_KEYS = {
 }
 
 
+_BY_FLAG = {
+    "agent_name": "--agent",
+    "env": "--env",
+    "protocol": "--protocol",
+    "tasks": "--tasks",
+    "run.seeds": "--seeds or --num_seeds",
+    **dict.fromkeys(("data.fingerprint", "bc.fingerprint"), "the path of what it is taken from"),
+}
+
+
 def base() -> dict[str, dict[str, Any]]:
     """Defaults of every section but the agent's."""
     return {
         "bc": {
             "steps": 300_000,
             "checkpoint": "",  # of an earlier cloning, to be used instead of one's own
+            "fingerprint": "",  # of that checkpoint's content; filled in when it is found
             "per_seed": False,  # one cloned policy for every seed, instead of one per domain as released
             "seed": 0,  # of the one policy per domain
         },
@@ -48,6 +59,7 @@ def base() -> dict[str, dict[str, Any]]:
             "seed": 0,  # to generate with
             "shards": 0,  # how many of a sharded release; 0: the domain's plain file
             "sparse": False,  # every non-zero reward becomes -1
+            "fingerprint": "",  # of the content; filled in when the data are found
         },
         "train": {"batch_size": 256, "offline_steps": 1_000_000, "log_interval": 5_000},
         "eval": {"interval": 50_000, "episodes": 50, "video_episodes": 0, "workers": 0},  # workers 0: one per core
@@ -79,7 +91,11 @@ def resolve(
     for key, value in (settings or {}).items():
         _set(config, key, value)
     for key, text in (overrides or {}).items():
-        _set(config, key, _parse(text))
+        if key in _BY_FLAG:
+            raise UserError(f"--config.{key}: use {_BY_FLAG[key]}, so that what depends on it follows")
+        # Where a text is expected, the text is the value: a group may be called 5.
+        is_text = isinstance(flatten(config).get(key), str)
+        _set(config, key, text if is_text else () if not text else _parse(text))
     _check(config)
     return config.lock()
 
@@ -131,6 +147,9 @@ def _parse(text: str) -> Any:
         return text
 
 
+_OPTIONAL = ("agent.clip_norm",)  # floats that may be None
+
+
 def _set(config: ConfigDict, key: str, value: Any) -> None:
     """config.a.b = value; unknown keys and values of another type are errors."""
     known = flatten(config)
@@ -146,38 +165,61 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
     elif isinstance(old, bool) or isinstance(value, bool):
         fits = isinstance(old, bool) and isinstance(value, bool)
     elif isinstance(old, float):
-        fits = isinstance(value, (int, float)) or (value is None and key == "agent.clip_norm")
+        fits = isinstance(value, (int, float)) or (value is None and key in _OPTIONAL)
         value = float(value) if isinstance(value, int) else value
     else:
-        fits = old is None or isinstance(value, type(old))
+        fits = isinstance(value, (int, float, type(None))) if old is None else isinstance(value, type(old))
+        value = float(value) if old is None and isinstance(value, int) else value
     if not fits:
         raise UserError(f"--config.{key}={value!r}: expected a {type(old).__name__} like {old!r}")
     section, _, name = key.rpartition(".")
     (config[section] if section else config)[name] = value
 
 
+_LEAST = {
+    "bc.steps": 0,
+    "bc.seed": 0,
+    "data.episodes": 1,
+    "data.seed": 0,
+    "data.shards": 0,
+    "train.batch_size": 1,
+    "train.offline_steps": 0,
+    "train.log_interval": 1,
+    "eval.interval": 1,
+    "eval.episodes": 0,
+    "eval.video_episodes": 0,
+    "eval.workers": 0,
+    "agent.num_critics": 1,
+    "agent.flow_steps": 1,
+    "agent.best_of_n": 1,
+    "agent.num_samples": 1,
+    "agent.n_bridge": 1,
+    "agent.rho": 0.0,
+    "agent.discount": 0.0,
+    "agent.tau": 0.0,
+    "agent.kl_budget": 0.0,
+    "agent.clip_norm": 0.0,
+    "agent.learning_rate": 0.0,
+}
+_MOST = {"agent.discount": 1.0, "agent.tau": 1.0}
+
+
 def _check(config: ConfigDict) -> None:
-    smallest = {
-        "bc.steps": 0,
-        "data.episodes": 1,
-        "train.batch_size": 1,
-        "train.offline_steps": 0,
-        "train.log_interval": 1,
-        "eval.interval": 1,
-        "eval.episodes": 0,
-        "eval.video_episodes": 0,
-    }
     flat = flatten(config)
-    for key, low in smallest.items():
-        if flat[key] < low:
-            raise UserError(f"{key} is {flat[key]}, expected at least {low}")
+    for key, value in flat.items():
+        low, high = _LEAST.get(key, -math.inf), _MOST.get(key, math.inf)
+        if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
+            limits = f"at least {low}" + (f" and at most {high}" if key in _MOST else "")
+            raise UserError(f"{key} is {value}, expected a finite number" + (f", {limits}" if key in _LEAST else ""))
+    if not config.agent.hidden_dims or min(config.agent.hidden_dims) < 1:
+        raise UserError(f"agent.hidden_dims is {config.agent.hidden_dims}, expected positive widths like 512,512")
     if config.bc.checkpoint and config.bc.steps:
         raise UserError(f"bc.checkpoint is given, so nothing is cloned: add --bc_steps=0 (it is {config.bc.steps})")
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     for name in config.run.mirrors:
-        if name not in ("tensorboard", "wandb"):
-            raise UserError(f"Unknown mirror {name!r}.{suggest(name, ('tensorboard', 'wandb'))}")
+        if name not in MIRRORS:
+            raise UserError(f"Unknown mirror {name!r}.{suggest(str(name), MIRRORS)}")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -193,36 +235,58 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def as_text(config: ConfigDict) -> str:
     """One line per setting, in the form in which the command line takes it."""
-    notes = suite.notes(suite.DOMAINS[config.env], config.protocol, config.agent_name)
+    sources = notes(config)
     lines = []
     for key, value in sorted(flatten(config).items()):
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        lines.append(f"{key} = {text}" + (f"    # {notes[key]}" if key in notes else ""))
+        lines.append(f"{key} = {text}" + (f"    # {sources[key]}" if key in sources else ""))
     return "\n".join(lines)
+
+
+def notes(config: ConfigDict) -> dict[str, str]:
+    """{setting: where its value is from}, for those whose source a reader must know."""
+    domain, agent = suite.DOMAINS[config.env], config.agent_name
+    flat, result = flatten(config), {}
+    usual = flatten({"agent": agents.default_config(agent)}) | suite.settings(domain, config.protocol, agent)
+    for key, source in suite.notes(domain, config.protocol, agent).items():
+        result[key] = source if flat[key] == usual[key] else f"set by hand; else {usual[key]}, {source}"
+    return result
 
 
 def cloning(config: ConfigDict) -> ConfigDict:
     """The configuration of the cloning stage: the same networks and data under agent "bc", whatever method follows."""
     result = config.copy_and_resolve_references().unlock()
     own = agents.default_config("bc")
-    for key in ("discount", "hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate"):
+    for key in ("hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate"):
         own[key] = config.agent[key]
     result.agent, result.agent_name = own, "bc"
     return result.lock()
 
 
-def digest(config: ConfigDict) -> str:
-    """Eight hex digits over what changes a result at a given step: not seeds, tasks, totals, intervals or places."""
-    flat = flatten(config)
+#: Where something lies is no part of what it is: the fingerprints stand for it.
+PLACES = ("data.dataset", "data.dir", "data.episodes", "data.seed", "data.shards", "bc.checkpoint")
+#: What cloning does not use: rewards, and how its policy acts.
+_UNUSED_BY_CLONING = ("data.sparse", "agent.flow_steps", "agent.discount", "protocol")
+
+
+def found(config: ConfigDict, *, data: str, checkpoint: str) -> ConfigDict:
+    """The configuration with the fingerprints of the data and of the given checkpoint ("" without one)."""
+    result = config.copy_and_resolve_references().unlock()
+    result.data.fingerprint, result.bc.fingerprint = data, checkpoint
+    return result.lock()
+
+
+def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
+    """Eight hex digits over what changes a result at a given step: not seeds, tasks, totals, intervals or places.
+
+    of_cloning: over what changes the cloned policy.
+    """
+    sections = ("agent.", "bc.", "data.")
     kept = {
         key: value
-        for key, value in flat.items()
-        if key.startswith(("agent.", "bc.", "data.")) or key in ("agent_name", "env", "protocol", "train.batch_size")
+        for key, value in flatten(config).items()
+        if key.startswith(sections) or key in ("agent_name", "env", "protocol", "train.batch_size")
     }
-    del kept["data.dir"]
-    kept["data.dataset"] = pathlib.Path(config.data.dataset).name  # a moved file is the same file
-    if config.bc.checkpoint:
-        kept["bc.checkpoint"] = checkpoint.read_meta(pathlib.Path(config.bc.checkpoint).expanduser())["fingerprint"]
-    if config.data.dataset != "generate":
-        del kept["data.episodes"], kept["data.seed"]
+    for key in (*PLACES, *(_UNUSED_BY_CLONING if of_cloning else ())):
+        del kept[key]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

@@ -33,8 +33,8 @@ def main(argv: list[str]) -> None:
         config = cli.resolve(AGENT.value, argv)
         print(as_text(config), flush=True)
         print(summarise(run(config)))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        cli.fail(error)
 
 
 if __name__ == "__main__":

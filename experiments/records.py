@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from envs import suite
-from experiments.config import digest, flatten
+from experiments.config import PLACES, digest, flatten, notes
 from trqam_jax import logging
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Episodes
@@ -30,29 +29,33 @@ class Replica(NamedTuple):
     seed: int
 
 
-def folder_of(config: ConfigDict, name: str | None = None) -> pathlib.Path:
-    """{out_dir}/{group}/{env}/{name, the agent's if not given}-{digest}."""
-    root = pathlib.Path(config.run.out_dir).expanduser()
-    return root / config.run.group / config.env / f"{name or config.agent_name}-{digest(config)}"
+def folder_of(config: ConfigDict, *, of_cloning: bool = False) -> pathlib.Path:
+    """{out_dir}/{group}/{env}/{agent}-{digest}, or cloned-{digest} for the cloning stage."""
+    root = pathlib.Path(config.run.out_dir).expanduser() / config.run.group / config.env
+    return root / f"{'cloned' if of_cloning else config.agent_name}-{digest(config, of_cloning=of_cloning)}"
 
 
 def is_finished(folder: pathlib.Path, config: ConfigDict) -> bool:
     """Whether this very run is there. A UserError if the folder holds an unfinished or a different one."""
     if not folder.exists():
         return False
-    way_out = "choose another --group, or move the folder away"
     if not (folder / "DONE").exists():
-        raise UserError(f"{folder}: holds a run that did not finish, and runs cannot be resumed yet; {way_out}")
+        raise UserError(
+            f"{folder}: a run is going on there, or was interrupted and cannot be resumed yet; "
+            "if no process writes to it, move it away; or choose another --group"
+        )
     # Through JSON, so that tuples compare as what was written.
-    wanted, stored = (json.loads(text) for text in (json.dumps(config.to_dict()), (folder / "config.json").read_text()))
-    for section in ("run", "eval"):  # places and numbers of workers are no difference
-        for key in ("out_dir", "group", "mirrors", "workers"):
-            wanted[section].pop(key, None), stored[section].pop(key, None)
-    stored, wanted = flatten(stored), flatten(wanted)
+    wanted = flatten(json.loads(json.dumps(config.to_dict())))
+    stored = flatten(logging.read_json(folder / "config.json", tuple(config.keys())))
     for key, value in wanted.items():
-        if key != "data.dir" and stored.get(key) != value:
-            raise UserError(f"{folder}: holds a finished run with {key} = {stored.get(key)}, not {value}; {way_out}")
+        if key not in _NO_DIFFERENCE and stored.get(key) != value:
+            raise UserError(
+                f"{folder}: holds a finished run with {key} = {stored.get(key)}, not {value}; choose another --group"
+            )
     return True
+
+
+_NO_DIFFERENCE = (*PLACES, "run.out_dir", "run.group", "run.mirrors", "eval.workers")
 
 
 class Recorder:
@@ -60,9 +63,11 @@ class Recorder:
 
     def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica]):
         self.folder, self._config, self._replicas = folder, config, replicas
-        folder.mkdir(parents=True)
-        notes = suite.notes(suite.DOMAINS[config.env], config.protocol, config.agent_name)
-        logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes})
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise UserError(f"{folder}: another process has just started this very run") from None
+        logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
         logging.write_json(folder / "versions.json", logging.versions())
         self._eval = logging.CsvWriter(folder / "eval.csv", EVAL_COLUMNS)
         self._times = logging.CsvWriter(folder / "times.csv", TIME_COLUMNS)
@@ -117,4 +122,5 @@ class Recorder:
 
     def done(self) -> None:
         """Mark the folder as complete; the last thing that is written."""
+        self._mirrors.close()
         logging.write_json(self.folder / "DONE", {})

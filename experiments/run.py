@@ -30,11 +30,12 @@ AfterUpdates = Callable[[AbstractAgent, int, dict[str, np.ndarray], float], None
 
 def run(config: ConfigDict) -> pathlib.Path:
     """Everything `main.py` does once its flags are understood. Returns the run's folder, complete."""
+    domain = suite.DOMAINS[config.env]
+    config, path = locate(config, domain)
     folder = folder_of(config)
     if is_finished(folder, config):
         print(f"finished already: {folder}")
         return folder
-    domain = suite.DOMAINS[config.env]
     replicas = [Replica(task, seed) for task in config.tasks for seed in config.run.seeds]
     with contextlib.ExitStack() as stack:
         slots = stack.enter_context(
@@ -47,12 +48,12 @@ def run(config: ConfigDict) -> pathlib.Path:
                 video=config.eval.video_episodes > 0,
             )
         )
-        dataset = load_data(config, domain)
-        velocity = cloned_policy(config, domain, dataset)
+        dataset = load_data(config, domain, path)
+        velocity, steps = cloned_policy(config, domain, dataset)
         recorder = Recorder(folder, config, replicas)
         if velocity is not None:
             cloner = make_agents("bc", configuration.cloning(config), domain, replicas, velocity)
-            evaluation(config, recorder, slots, replicas, cloner, "bc", config.bc.steps)
+            evaluation(config, recorder, slots, replicas, cloner, "bc", steps)
         if config.agent_name != "bc":
             fine_tuned = make_agents(config.agent_name, config, domain, replicas, velocity)
             fine_tune(config, recorder, slots, replicas, fine_tuned, dataset)
@@ -60,12 +61,22 @@ def run(config: ConfigDict) -> pathlib.Path:
     return folder
 
 
-def load_data(config: ConfigDict, domain: suite.Domain) -> data.Dataset:
-    """The dataset that the configuration means, on the device."""
-    source = config.data
+def locate(config: ConfigDict, domain: suite.Domain) -> tuple[ConfigDict, pathlib.Path]:
+    """The configuration with the fingerprints of what it is to start from, and where the data are."""
+    source, given = config.data, ""
+    if config.agent_name == "bc" and not (config.bc.checkpoint or config.bc.steps):
+        raise UserError("--agent=bc has nothing to do: give --bc_steps or --bc_checkpoint")
+    if config.bc.checkpoint:
+        given = checkpoint.read_meta(pathlib.Path(config.bc.checkpoint).expanduser())["fingerprint"]
     path = ogbench.find(
         domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
     )
+    return configuration.found(config, data=ogbench.fingerprint(path, source.shards), checkpoint=given), path
+
+
+def load_data(config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> data.Dataset:
+    """The dataset at `path`, with the configured tasks' rewards, on the device."""
+    source = config.data
     arrays = ogbench.load(path, domain, list(config.tasks), domain.horizon, sparse=source.sparse, shards=source.shards)
     size = data.size_in_bytes(arrays) / 2**20
     print(f"data: {len(arrays.actions):,} transitions, {size:,.0f} MiB on the device, from {path}")
@@ -74,8 +85,11 @@ def load_data(config: ConfigDict, domain: suite.Domain) -> data.Dataset:
     return data.to_device(arrays)
 
 
-def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> Params | None:
-    """Velocity parameters of the policies to start from, a leading axis over replicas; None without cloning."""
+def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> tuple[Params | None, int]:
+    """Velocity parameters of the policies to start from, a leading axis over replicas, and how many updates made them.
+
+    (None, 0) without cloning.
+    """
     seeds = list(config.run.seeds)
     own = configuration.cloning(config)
     if config.bc.checkpoint:
@@ -83,29 +97,37 @@ def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Datase
     elif config.bc.steps:
         place = clone(own, domain, dataset)
     else:
-        return None
+        return None, 0
     meta = checkpoint.read_meta(place)
     shapes = jax.eval_shape(lambda: create("bc", own, domain, meta["seeds"])).train.params["actor"]
     velocity = checkpoint.load_params(place, shapes)
     print(f"cloned policy: {place}, {meta['steps']:,} updates")
-    if len(meta["seeds"]) == 1:
+    if meta.get("env") not in (None, config.env):
+        raise UserError(f"{place}: was cloned on {meta['env']}, not on {config.env}")
+    if not meta.get("per_seed", False):
         policy_of_seed = [0] * len(seeds)
     elif set(seeds) <= set(meta["seeds"]):
         policy_of_seed = [meta["seeds"].index(seed) for seed in seeds]
     else:
-        raise UserError(f"{place}: holds policies for seeds {meta['seeds']}, not for all of {seeds}")
+        raise UserError(
+            f"{place}: holds one policy for each of the seeds {meta['seeds']}, not for all of {seeds}; "
+            "choose another --group to clone the others"
+        )
     index = np.array(policy_of_seed * len(config.tasks))
-    return jax.tree.map(lambda x: x[index], velocity)
+    return jax.tree.map(lambda x: x[index], velocity), meta["steps"]
 
 
 def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> pathlib.Path:
     """Behaviour cloning, as a run of its own that every method configured alike shares. Returns the checkpoint."""
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
-    folder = folder_of(config, "cloned")
+    folder = folder_of(config, of_cloning=True)
     place = folder / "checkpoints" / str(config.bc.steps)
     if folder.exists():
         if not (folder / "DONE").exists():
-            raise UserError(f"{folder}: holds a cloning that did not finish; move it away, or choose another --group")
+            raise UserError(
+                f"{folder}: a cloning is going on there, or was interrupted; "
+                "if no process writes to it, move it away; or choose another --group"
+            )
         return place
     recorder = Recorder(folder, config, [Replica("", seed) for seed in seeds])
     policies = train(
@@ -119,7 +141,7 @@ def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> pa
         intervals=(config.train.log_interval,),
         after=lambda _, step, means, speed: recorder.train("bc", step, means, speed),
     )
-    meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds}
+    meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds, "per_seed": config.bc.per_seed}
     checkpoint.save_params(place, policies.train.params["actor"], meta)
     recorder.done()
     return place

@@ -66,7 +66,7 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
     from matplotlib import pyplot as plt
 
     trust_region = "kl_budget" in train[0]
-    metrics = ["path_kl", "lambda"] if trust_region else [key for key in train[0] if key.endswith("_loss")][:2]
+    metrics = ["path_kl", "lambda"] if trust_region else ["critic_loss", "flow_loss"]
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3), constrained_layout=True)
     axes = np.atleast_1d(axes)
     for replica in dict.fromkeys((row["task"], row["seed"]) for row in evals):

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import optax
 from flax import struct
 from ml_collections import FrozenConfigDict
@@ -64,6 +65,11 @@ class AbstractAgent(struct.PyTreeNode):
         """One gradient step."""
         return self.step(batch, self.draw(key, batch.observations.shape[0]))
 
+    def sample(self, observations: Array, noise: Array) -> Array:
+        """The policy's chunks in [-1, 1] from noise (n, B, D), n = best_of_n: (B, O) -> (B, D)."""
+        raise NotImplementedError
+
     def act(self, observations: Array, key: Array) -> Array:
         """Chunks of actions in [-1, 1]: (B, O) -> (B, H, A)."""
-        raise NotImplementedError
+        noise = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
+        return self.sample(observations, noise).reshape(-1, self.spec.horizon, self.spec.action_dim)

@@ -1,7 +1,6 @@
 """Saving and loading parameters with orbax."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from trqam_jax.errors import UserError
-from trqam_jax.logging import write_json
+from trqam_jax.logging import read_json, write_json
 from trqam_jax.types import Params
 
 META = "trqam_jax.json"
@@ -36,12 +35,14 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     file = path / META
     if not file.is_file():
         raise UserError(f"{path}: not a checkpoint of this suite (it has no {META})")
-    return json.loads(file.read_text())
+    return read_json(file, ("fingerprint", "seeds", "steps"))
 
 
 def load_params(path: pathlib.Path, like: Params) -> Params:
     """Parameters with the structure and shapes of `like` (arrays or shapes); UserError names what does not fit."""
     read_meta(path)
+    if not (path / "params" / "_METADATA").is_file():
+        raise UserError(f"{path}: damaged, its parameters are not there")
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
     with ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata(path.resolve() / "params").item_metadata

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from trqam_jax.errors import UserError
+
 
 class CsvWriter:
     """Appends rows with a fixed header; each call reaches the disk before it returns."""
@@ -18,7 +20,7 @@ class CsvWriter:
         self._path, self._columns = path, columns
         if not path.exists():
             with path.open("w", newline="") as file:
-                csv.writer(file).writerow(columns)
+                csv.writer(file, lineterminator="\n").writerow(columns)
 
     def write(self, rows: list[Mapping[str, Any]]) -> None:
         """Missing columns are left empty; an unknown one is an error."""
@@ -38,6 +40,18 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     """All rows, as text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """An object with at least these keys; a UserError if the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: missing or damaged ({error})") from error
+    missing = [key for key in keys if key not in content] if isinstance(content, dict) else ["object"]
+    if missing:
+        raise UserError(f"{path}: damaged, it has no {', '.join(missing)}")
+    return content
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -83,6 +97,9 @@ class Mirror(Protocol):
     def write(self, table: str, rows: list[Mapping[str, Any]]) -> None:
         """table: "train" or "eval"."""
 
+    def close(self) -> None:
+        """No more rows will come."""
+
 
 class TensorBoard:
     """TensorBoard event files, one series per replica."""
@@ -99,6 +116,9 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, row["step"])
         self._writer.flush()
 
+    def close(self) -> None:
+        self._writer.close()
+
 
 class Wandb:
     """Weights & Biases, one run for all replicas."""
@@ -106,12 +126,17 @@ class Wandb:
     def __init__(self, folder: pathlib.Path, config: Mapping[str, Any]):
         import wandb
 
-        self._run = wandb.init(project="trqam_jax", dir=str(folder), config=dict(config))
+        self._run = wandb.init(
+            project="trqam_jax", name=folder.name, dir=str(folder), config=dict(config), reinit="create_new"
+        )
 
     def write(self, table: str, rows: list[Mapping[str, Any]]) -> None:
         for row in rows:
             prefix = f"{table}/{row['phase']}/task{row['task']}-seed{row['seed']}"
             self._run.log({f"{prefix}/{key}": v for key, v in _numbers(row).items()} | {"step": row["step"]})
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 MIRRORS = {"tensorboard": TensorBoard, "wandb": Wandb}
@@ -133,6 +158,11 @@ class Mirrors:
         """Show the rows wherever it still works."""
         for name, mirror in list(self._mirrors.items()):
             self._guarded(name, lambda mirror=mirror: mirror.write(table, rows))
+
+    def close(self) -> None:
+        """No more rows will come."""
+        for name, mirror in list(self._mirrors.items()):
+            self._guarded(name, mirror.close)
 
     def _guarded(self, name: str, action: Any) -> None:
         try:

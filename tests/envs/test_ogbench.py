@@ -124,11 +124,42 @@ def test_spoiled_files_name_themselves_and_what_was_expected(copy):
     refused(["cube-single-play-v0-val.npz is not beside it"])
     path.write_bytes(path.read_bytes()[:5000])
     refused(["not a readable npz"])
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    refused(["not a readable npz"])
 
 
-def test_another_domains_file(made):
+def test_another_domains_file(made, tmp_path):
     with pytest.raises(ogbench.DataError, match=r"\(rows, 37\).*another domain"):
         ogbench.load(made, suite.DOMAINS["cube-double"], [1], 5, sparse=False, shards=0)
+
+
+@pytest.mark.parametrize("keeps_name", [True, False])
+def test_another_domains_file_of_the_same_sizes(keeps_name, tmp_path):
+    """All pointmazes have the same sizes: the name and the provenance tell them apart."""
+    settings = dict(episodes=1, workers=1, progress=False, episode_steps=20)
+    path = generate.generate("pointmaze-medium", out_dir=tmp_path, **settings)
+    if not keeps_name:
+        for file in (path, ogbench.partner(path)):
+            file.rename(file.with_name(file.name.replace("medium", "large")))
+        path = path.with_name(path.name.replace("medium", "large"))
+    with pytest.raises(ogbench.DataError, match="holds data of pointmaze-medium, expected pointmaze-large"):
+        ogbench.load(path, suite.DOMAINS["pointmaze-large"], [1], 1, sparse=False, shards=0)
+
+
+def test_fingerprint_is_of_the_content(copy, tmp_path):
+    path, change = copy
+    first = ogbench.fingerprint(path, 0)
+    moved = tmp_path / "elsewhere.npz"
+    shutil.copy(path, moved)
+    assert ogbench.fingerprint(moved, 0) == first
+    change(provenance=np.array("{}"))
+    assert ogbench.fingerprint(path, 0) == first
+    with np.load(path) as file:
+        actions = file["actions"].copy()
+    actions[3, 2] += 1e-3
+    change(actions=actions)
+    assert ogbench.fingerprint(path, 0) != first
 
 
 def test_no_file_and_no_network_says_how_to_go_on(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from envs.slots import VectorSlots
 from trqam_jax.evaluation import evaluate, policy, start_seeds
 
 MAZE = suite.DOMAINS["pointmaze-medium"]
+TELEPORT = suite.DOMAINS["pointmaze-teleport"]
 
 
 class Noisy(struct.PyTreeNode):
@@ -27,11 +28,11 @@ DIRECTIONS = jnp.array([[1.0, 0.2], [0.0, 1.0], [-1.0, -1.0]])
 TASKS = [1, 3, 1]
 
 
-def play(replicas, workers, num_episodes=5):
+def play(replicas, workers, num_episodes=5, domain=MAZE):
     seeds = start_seeds([7, 8, 7], "offline", 100, num_episodes)[replicas]
     keys = jax.random.split(jax.random.key(0), 3)[jnp.array(replicas)]
     tasks = [TASKS[r] for r in replicas]
-    with VectorSlots(MAZE, tasks, 2, num_episodes, workers=workers) as slots:
+    with VectorSlots(domain, tasks, 2, num_episodes, workers=workers) as slots:
         agents = Noisy(DIRECTIONS[jnp.array(replicas)])
         return evaluate(agents, slots, seeds, keys), evaluate(agents, slots, seeds, keys)
 
@@ -60,6 +61,14 @@ def test_pool_and_neighbours_change_nothing(together):
     """One replica alone in one worker plays the episodes it plays among three in two."""
     alone, _ = play([1], workers=1)
     for a, b in zip(together[0], alone, strict=True):
+        np.testing.assert_array_equal(a[1], b[0])
+
+
+def test_neighbours_change_nothing_where_steps_draw_from_the_global_generator():
+    """A teleporter's exit is drawn in mid-episode from a generator that all slots of a worker share."""
+    together, _ = play([0, 1, 2], workers=1, num_episodes=3, domain=TELEPORT)
+    alone, _ = play([1], workers=1, num_episodes=3, domain=TELEPORT)
+    for a, b in zip(together, alone, strict=True):
         np.testing.assert_array_equal(a[1], b[0])
 
 

@@ -60,6 +60,14 @@ def test_resolving_does_not_change_the_defaults():
         ({"settings": {"bc.checkpoint": "x"}}, ["--bc_steps=0"]),
         ({"settings": {"run.group": "a/b"}}, ["--group"]),
         ({"overrides": {"run.mirrors": "'wand'"}}, ["Did you mean 'wandb'"]),
+        ({"overrides": {"env": "scene"}}, ["--env"]),
+        ({"overrides": {"run.seeds": "1,1"}}, ["--seeds"]),
+        ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
+        ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
+        ({"overrides": {"agent.tau": "7"}}, ["at most 1.0"]),
+        ({"overrides": {"agent.hidden_dims": "-4"}}, ["hidden_dims", "positive"]),
+        ({"overrides": {"data.shards": "-1"}}, ["data.shards is -1"]),
+        ({"agent": "fql", "overrides": {"agent.clip_norm": "abc"}}, ["'abc'"]),
     ],
 )
 def test_errors_name_the_value_and_the_way_out(kwargs, words):
@@ -75,13 +83,12 @@ def test_digest_covers_what_changes_a_result_and_nothing_else():
         {"num_seeds": 3},
         {"env": "cube-single", "tasks": "all"},
         {"settings": {"train.offline_steps": 3, "eval.interval": 2, "train.log_interval": 1, "eval.episodes": 1}},
-        {"settings": {"run.out_dir": "elsewhere", "run.group": "g", "data.dir": "/x"}},
+        {"settings": {"run.out_dir": "elsewhere", "run.group": "g", "data.dir": "/x", "data.dataset": "generate"}},
     ]
     different = [
         {"overrides": {"agent.kl_budget": "2.0"}},
         {"overrides": {"train.batch_size": "128"}},
         {"settings": {"bc.steps": 1}},
-        {"settings": {"data.dataset": "generate"}},
         {"env": "cube-double"},
         {"protocol": "trqam"},
     ]
@@ -89,7 +96,30 @@ def test_digest_covers_what_changes_a_result_and_nothing_else():
     assert len({digest(**kwargs) for kwargs in different} | {digest()}) == len(different) + 1
 
 
+def test_digest_covers_the_content_of_data_and_checkpoint():
+    digests = {
+        configuration.digest(configuration.found(resolve(), data=data, checkpoint=checkpoint))
+        for data, checkpoint in [("a", ""), ("b", ""), ("a", "c")]
+    }
+    assert len(digests) == 3
+
+
+def test_a_source_is_only_named_for_the_value_it_states():
+    cube = lambda **kwargs: configuration.notes(resolve(env="cube-triple", protocol="trqam", **kwargs))
+    assert cube()["agent.kl_budget"] == "TRQAM paper"
+    assert "set by hand" in cube(overrides={"agent.kl_budget": "7"})["agent.kl_budget"]
+
+
+def test_the_printed_form_is_what_the_command_line_takes():
+    config = resolve(overrides={"agent.kl_budget": "2.5", "run.group": "5"})
+    lines = dict(line.split("    #")[0].split(" = ", 1) for line in configuration.as_text(config).splitlines())
+    again = {key: text for key, text in lines.items() if key not in configuration._BY_FLAG}
+    assert resolve(overrides=again) == config
+
+
 def test_cloning_is_shared_by_methods_and_not_by_networks():
-    clone = lambda **kwargs: configuration.digest(configuration.cloning(resolve(**kwargs)))
-    assert clone(overrides={"agent.kl_budget": "2.0"}) == clone()
+    clone = lambda **kwargs: configuration.digest(configuration.cloning(resolve(**kwargs)), of_cloning=True)
+    for unused in ({"agent.kl_budget": "2.0"}, {"agent.discount": "0.5"}, {"data.sparse": "true"}):
+        assert clone(overrides=unused) == clone()
+    assert clone(agent="fql") == clone()
     assert clone(overrides={"agent.hidden_dims": "64,64"}) != clone()

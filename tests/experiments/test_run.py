@@ -115,7 +115,8 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
             settings={"bc.steps": 0, "bc.checkpoint": str(checkpoint)},
         )
     )
-    assert (given / "train.csv").read_bytes() == (first / "train.csv").read_bytes()
+    for table in ("train.csv", "eval.csv"):
+        assert (given / table).read_bytes() == (first / table).read_bytes()
     assert str(checkpoint) in capsys.readouterr().out
     assert not list(given.parent.glob("cloned-*"))
     with pytest.raises(UserError, match=r"does not fit these networks.*Dense_0"):
@@ -127,6 +128,14 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
                 overrides={"agent.hidden_dims": "8,8"},
             )
         )
+    other = make_config(place, "other", settings={"bc.steps": 0, "bc.checkpoint": str(checkpoint)})
+    meta = checkpoint / "trqam_jax.json"
+    text = meta.read_text()
+    for content, words in ((text.replace("cube-single", "scene"), "was cloned on scene"), ("{", "damaged")):
+        meta.write_text(content)
+        with pytest.raises(UserError, match=words):
+            run(other)
+    meta.write_text(text)
     with pytest.raises(UserError, match="not a checkpoint"):
         run(make_config(place, "none", settings={"bc.steps": 0, "bc.checkpoint": str(place)}))
 
@@ -137,6 +146,9 @@ def test_one_policy_per_seed(place):
     losses = {row["seed"]: row["flow_loss"] for row in rows(cloned, "train", step=40)}
     assert set(losses) == {"10001", "20002"}
     assert len(set(losses.values())) == 2
+    more = dict(overrides={"bc.per_seed": "true"}, num_seeds=3)
+    with pytest.raises(UserError, match=r"not for all of.*--group"):
+        run(make_config(place, "per-seed", agent="fql", **more))
 
 
 def test_a_finished_run_says_so_and_another_is_not_mixed_in(first, place, capsys):
@@ -147,7 +159,7 @@ def test_a_finished_run_says_so_and_another_is_not_mixed_in(first, place, capsys
     with pytest.raises(UserError, match=r"run.seeds = \[10001, 20002\].*--group"):
         run(make_config(place, "first", **{**config, "num_seeds": 1}))
     (first / "DONE").rename(first / "NOT")
-    with pytest.raises(UserError, match="did not finish"):
+    with pytest.raises(UserError, match="was interrupted"):
         run(make_config(place, "first", **config))
     (first / "NOT").rename(first / "DONE")
     assert (first / "eval.csv").read_bytes() == before
@@ -162,6 +174,8 @@ def test_not_a_number_is_loud_and_leaves_its_rows(place):
 
 
 def test_cloning_alone(place):
+    with pytest.raises(UserError, match="nothing to do"):
+        run(make_config(place, "bc", agent="bc", settings={"bc.steps": 0}))
     folder = run(make_config(place, "bc", agent="bc"))
     assert {row["phase"] for row in rows(folder, "eval")} == {"bc"}
     assert not (folder / "train.csv").exists()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import tiny
 
@@ -47,16 +48,33 @@ def test_block_equals_loop_of_single_updates(name):
         np.testing.assert_allclose(a[0], b, rtol=1e-3, atol=2e-5)
 
 
-def test_cutting_a_run_into_dispatches_changes_no_bit():
-    data = tiny.dataset()
-    results = []
-    for cuts in ([7], [1, 2, 4], [6, 1]):
-        made, totals, streams = start("trqam", [3, 4], [0, 1], data)
+@pytest.mark.parametrize("name", [*NAMES, "bc"])
+def test_cuts_and_restarts_change_no_bit_and_nothing_is_traced_again(name, monkeypatch, tmp_path):
+    """Seven updates at once; in three dispatches; and with everything written to disk and read back in between."""
+    traces = []
+    original = trainer.one_update
+    monkeypatch.setattr(trainer, "one_update", lambda *a, **k: traces.append(1) or original(*a, **k))
+    data, seeds, tasks = tiny.dataset(num_tasks=3), [3, 4], [0, 1]  # a shape that no other test has compiled
+
+    def written_and_read(tree, path):
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, tree)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+
+    results, counts = [], []
+    for cuts, restart in (([7], False), ([1, 2, 4], False), ([3, 4], True)):
+        made, totals, streams = start(name, seeds, tasks, data)
+        traces.clear()
         step = 0
         for count in cuts:
-            made, totals = advance(made, totals, data, [0, 1], streams, step, count)
+            if restart and step:
+                made, totals = written_and_read((made, totals), tmp_path / name)
+            made, totals = advance(made, totals, data, tasks, streams, step, count)
             step += count
+        counts.append(len(traces))
         results.append(leaves((made, totals)))
+    assert counts == [1, 0, 0]
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -77,23 +95,6 @@ def test_replicas_equal_solo_runs(name):
     if name == "trqam":
         np.testing.assert_allclose(totals["flow_loss"][0], totals["flow_loss"][2], rtol=1e-5)
     assert abs(totals["critic_loss"][0] - totals["critic_loss"][2]) > 1e-3
-
-
-def test_traced_once_however_it_is_called(monkeypatch):
-    traces = []
-    original = trainer.one_update
-    monkeypatch.setattr(trainer, "one_update", lambda *a, **k: traces.append(1) or original(*a, **k))
-    data = tiny.dataset(seed=9)
-    streams = stack_streams([1], "offline")
-    config = tiny.config("trqam", tau=0.0123)  # not in the compilation cache of another test
-    made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, config)
-    totals = trainer.zero_totals(made, data, jnp.array([0]), streams, batch_size=BATCH)
-    traces.clear()
-    step = 0
-    for count in (1, 2, 5, 1):
-        made, totals = advance(made, totals, data, [0], streams, step, count)
-        step += count
-    assert len(traces) == 1
 
 
 def test_carry_is_donated_and_nothing_is_left_behind():
