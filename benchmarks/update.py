@@ -4,6 +4,7 @@ At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. The baseline
 released code's kind: sample on the host, one jitted update per dispatch.
 """
 
+import sys
 import time
 
 import jax
@@ -15,6 +16,7 @@ from ml_collections import FrozenConfigDict
 import agents
 from benchmarks import flops
 from trqam_jax import data, trainer
+from trqam_jax.errors import suggest
 from trqam_jax.logging import versions
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Batch, Spec
@@ -90,6 +92,8 @@ def per_dispatch(agent_class, config, dataset, seconds: float) -> float:
 
 
 def main(_) -> None:
+    if FLAGS.agent not in agents.AGENTS:
+        sys.exit(f"error: Unknown agent {FLAGS.agent!r}.{suggest(FLAGS.agent, agents.AGENTS)}")
     agent_class = agents.AGENTS[FLAGS.agent]
     config = FrozenConfigDict(agents.default_config(FLAGS.agent))
     dataset = fake_data()

@@ -19,6 +19,8 @@ from envs import ogbench, simulator
 from envs.suite import Domain
 from trqam_jax.errors import UserError
 
+gymnasium.logger.min_level = gymnasium.logger.DISABLED  # a worker's error is raised here anyway, and shown once
+
 
 class SlotGroup(gymnasium.Env):
     """The m slots of one worker, as one environment that AsyncVectorEnv can host.
@@ -46,14 +48,14 @@ class SlotGroup(gymnasium.Env):
             return
         if "DISPLAY" not in os.environ:
             os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
-        self.envs = [ogbench.make_env(self.domain, task, render_mode="rgb_array") for task in self.tasks]
         try:
+            self.envs = [ogbench.make_env(self.domain, task, render_mode="rgb_array") for task in self.tasks]
             ogbench.reset(self.envs[0], 0)
             self.envs[0].render()
         except Exception as error:  # what a missing graphics library raises is anybody's guess
             raise UserError(
-                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or OSMesa "
-                "and set MUJOCO_GL=egl or osmesa, or leave the videos out"
+                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or "
+                "OSMesa and set MUJOCO_GL=egl or osmesa, or leave the videos out"
             ) from error
 
     def reset(self, *, seed=None, options=None):
