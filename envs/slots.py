@@ -19,7 +19,7 @@ from envs import ogbench, simulator
 from envs.suite import Domain
 from trqam_jax.errors import UserError
 
-gymnasium.logger.min_level = gymnasium.logger.DISABLED  # a worker's error is raised here anyway, and shown once
+gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # a worker's error is raised here anyway, and shown once
 
 
 class SlotGroup(gymnasium.Env):
