@@ -15,7 +15,7 @@ def make(env_id: str, **kwargs: Any) -> Any:
         import gymnasium
         import ogbench  # noqa: F401  (registers the environments)
 
-        gymnasium.logger.min_level = gymnasium.logger.ERROR
+        gymnasium.logger.min_level = max(gymnasium.logger.min_level, gymnasium.logger.ERROR)
         return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 
