@@ -88,9 +88,10 @@ def test_the_command(tmp_path):
     assert "trqam minus it" in output
     folder = tmp_path / "g" / "cube-single"
     assert len(list(folder.glob("cloned-*"))) == 1  # one cloning stage for both
-    rows = read_csv(folder / "comparison-trqam-qam.csv")
+    (written,) = folder.glob("comparison-trqam-*-qam-*.csv")
+    rows = read_csv(written)
     assert [row["agent"] for row in rows] == ["trqam", "qam"]
-    assert (folder / "comparison-trqam-qam.png").exists()
+    assert written.with_suffix(".png").exists()
     evals = [read_csv(next(folder.glob(f"{name}-*")) / "eval.csv") for name in ("trqam", "qam")]
     cloned = [[(row["seed"], row["return"]) for row in rows if row["phase"] == "bc"] for rows in evals]
     assert cloned[0] == cloned[1]  # the same policy from the same starts

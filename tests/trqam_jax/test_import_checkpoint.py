@@ -68,7 +68,8 @@ def test_a_run_starts_from_it(tmp_path, layer_norm, capsys):
         settings={"bc.steps": 0, "bc.checkpoint": str(out)},
         overrides={"agent.hidden_dims": "(8, 8)", "agent.actor_layer_norm": str(layer_norm)},
     )
-    velocity = cloned_policy(config, domain, None)
+    velocity, steps = cloned_policy(config, domain, None)
+    assert steps == 300_000
     for replica in range(2):
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x, r=replica: x[r], velocity), layers)
 
