@@ -56,25 +56,25 @@ def qam_loss(
     agent: AbstractAgent, batch: Batch, noise: Noise, next_chunks: Array
 ) -> Callable[[Params], tuple[Array, Info]]:
     """params -> (TD, flow matching and adjoint matching, info): QAM's loss, to which QAM-E and QAM-F add their own."""
-    online, targets = agent.train.params, agent.train.targets
+    targets = agent.train.targets
     flow = lambda params: bind(agent.flow_network, params, batch.observations)
     td_and_flow = shared.td_and_flow_loss(agent, "actor_slow", batch, noise, next_chunks)
-    regression = lean_regression(
-        fine_tuned=flow(online["actor_fast"]),
-        base=flow(targets["actor_slow"]),
-        value=bind(agent.critic_network, targets["critic"], batch.observations),
-        x0=noise["rollout_x0"],
-        eps=noise["rollout_eps"],
-        inv_temp=agent.config.inv_temp,
-    )
 
     def loss(params: Params) -> tuple[Array, Info]:
         total, info = td_and_flow(params)
-        gap = regression.gap(flow(params["actor_fast"]))
-        adjoint_loss = matching_loss(gap, regression.adjoints, regression.ts)
+        regression = lean_regression(
+            fine_tuned=flow(params["actor_fast"]),
+            base=flow(targets["actor_slow"]),
+            value=bind(agent.critic_network, targets["critic"], batch.observations),
+            x0=noise["rollout_x0"],
+            eps=noise["rollout_eps"],
+            inv_temp=agent.config.inv_temp,
+        )
+        adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts)
         info |= {
             "adjoint_loss": adjoint_loss,
-            "path_kl": path_kl(gap, regression.ts, agent.spec.horizon),  # to compare with TRQAM's; not minimised
+            # To compare with TRQAM's; it is not minimised.
+            "path_kl": path_kl(regression.gap, regression.ts, agent.spec.horizon),
             "adjoint_max": jnp.abs(regression.a1).max(),
         }
         return total + adjoint_loss, info

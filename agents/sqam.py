@@ -54,21 +54,28 @@ class SQAM(AbstractAgent):
 
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
         td_and_flow = shared.td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
+        lambda_eff = config.lam_scale * self.dual.lam
         x1 = sample_ode(flow(online["actor_fast"]), noise["rollout_x0"], config.flow_steps)
-        regression = bridge_regression(flow(targets["actor_slow"]), critic(targets["critic"]), x1, noise["bridge_eps"])
 
         def loss(params):
             total, info = td_and_flow(params)
             q_gap = critic(params["critic"])(jnp.clip(x1, -1, 1)).mean() - info["q_mean"]
-            gap = regression.gap(flow(params["actor_fast"]))
-            adjoint_loss = matching_loss(gap, regression.adjoints, regression.ts, config.lam_scale * self.dual.lam)
-            kl = path_kl(gap, regression.ts, self.spec.horizon)
-            info |= {"q_gap": q_gap, "adjoint_loss": adjoint_loss, "path_kl": kl}
+            regression = bridge_regression(
+                fine_tuned=flow(params["actor_fast"]),
+                base=flow(targets["actor_slow"]),
+                value=critic(targets["critic"]),
+                x1=x1,
+                eps=noise["bridge_eps"],
+            )
+            adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts, lambda_eff)
+            kl = path_kl(regression.gap, regression.ts, self.spec.horizon)
+            adjoint_max = jnp.abs(regression.a1).max()
+            info |= {"q_gap": q_gap, "adjoint_loss": adjoint_loss, "path_kl": kl, "adjoint_max": adjoint_max}
             return total + config.gap_coef * q_gap + adjoint_loss, info
 
         grads, info = jax.grad(loss, has_aux=True)(online)
         dual, dual_info = shared.dual_step(self.dual, info["path_kl"], config)
-        info |= dual_info | {"adjoint_max": jnp.abs(regression.a1).max(), "grad_norm": optax.global_norm(grads)}
+        info |= dual_info | {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau), dual=dual), info
 
     def sample(self, observations, noise):

@@ -43,30 +43,31 @@ class TRQAM(AbstractAgent):
         return shared.draw_common(self, key, batch_size) | shared.draw_rollout(self, key, batch_size)
 
     def step(self, batch, noise):
-        config, online, targets = self.config, self.train.params, self.train.targets
+        config, targets = self.config, self.train.targets
         flow = lambda params: bind(self.flow_network, params, batch.observations)
 
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
         td_and_flow = shared.td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
-        regression = lean_regression(
-            fine_tuned=flow(online["actor_fast"]),
-            base=flow(targets["actor_slow"]),
-            value=bind(self.critic_network, targets["critic"], batch.observations),
-            x0=noise["rollout_x0"],
-            eps=noise["rollout_eps"],
-        )
         lambda_eff = config.lam_scale * self.dual.lam
 
         def loss(params):
             total, info = td_and_flow(params)
-            gap = regression.gap(flow(params["actor_fast"]))
-            adjoint_loss = matching_loss(gap, regression.adjoints, regression.ts, lambda_eff)
-            kl = path_kl(gap, regression.ts, self.spec.horizon)
-            return total + adjoint_loss, info | {"adjoint_loss": adjoint_loss, "path_kl": kl}
+            regression = lean_regression(
+                fine_tuned=flow(params["actor_fast"]),
+                base=flow(targets["actor_slow"]),
+                value=bind(self.critic_network, targets["critic"], batch.observations),
+                x0=noise["rollout_x0"],
+                eps=noise["rollout_eps"],
+            )
+            adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts, lambda_eff)
+            kl = path_kl(regression.gap, regression.ts, self.spec.horizon)
+            adjoint_max = jnp.abs(regression.a1).max()
+            info |= {"adjoint_loss": adjoint_loss, "path_kl": kl, "adjoint_max": adjoint_max}
+            return total + adjoint_loss, info
 
-        grads, info = jax.grad(loss, has_aux=True)(online)
+        grads, info = jax.grad(loss, has_aux=True)(self.train.params)
         dual, dual_info = shared.dual_step(self.dual, info["path_kl"], config)
-        info |= dual_info | {"adjoint_max": jnp.abs(regression.a1).max(), "grad_norm": optax.global_norm(grads)}
+        info |= dual_info | {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau), dual=dual), info
 
     def sample(self, observations, noise):

@@ -53,18 +53,19 @@ class TRQAMExternal(AbstractAgent):
         fast = lambda params: bind(self.flow_network, params["actor_fast"], batch.observations)
         base = bind(self.flow_network, train.targets["actor_slow"], batch.observations)
         value = bind(self.critic_network, train.targets["critic"], batch.observations)
-        regression = lean_regression(fast(train.params), base, value, noise["rollout_x0"], noise["rollout_eps"])
 
         def loss(params):
             total, info = td_and_flow(params)
-            gap = regression.gap(fast(params))
-            adjoint_loss = matching_loss(gap, regression.adjoints, regression.ts)
-            kl = path_kl(gap, regression.ts, self.spec.horizon)
-            return total + adjoint_loss + penalty_weight * kl, info | {"adjoint_loss": adjoint_loss, "path_kl": kl}
+            regression = lean_regression(fast(params), base, value, noise["rollout_x0"], noise["rollout_eps"])
+            adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts)
+            kl = path_kl(regression.gap, regression.ts, self.spec.horizon)
+            adjoint_max = jnp.abs(regression.a1).max()
+            info |= {"adjoint_loss": adjoint_loss, "path_kl": kl, "adjoint_max": adjoint_max}
+            return total + adjoint_loss + penalty_weight * kl, info
 
         grads, info = jax.grad(loss, has_aux=True)(train.params)
         dual, dual_info = shared.dual_step(self.dual, info["path_kl"], self.config)
-        info |= dual_info | {"adjoint_max": jnp.abs(regression.a1).max(), "grad_norm": optax.global_norm(grads)}
+        info |= dual_info | {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=train.apply_gradients(grads, self.optimizer, self.config.tau), dual=dual), info
 
     def sample(self, observations, noise):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from trqam_jax.flow import Field, interpolate
-from trqam_jax.sde import Path, drift, noise_variance, sample_path
+from trqam_jax.sde import drift, noise_variance, sample_path
 from trqam_jax.types import Array
 
 Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation already bound
@@ -21,13 +21,9 @@ class Regression(NamedTuple):
 
     xs: Array  # (K, B, D)
     ts: Array  # (K,)
-    base: Array  # (K, B, D), the base flow's velocities there
+    gap: Array  # (K, B, D), v - v_base there: what has derivatives
     adjoints: Array  # (K, B, D)
     a1: Array  # (B, D), the adjoint at the endpoint
-
-    def gap(self, velocity: Field) -> Array:
-        """v - v_base at the points: (K, B, D)."""
-        return velocity(self.xs, self.ts[:, None, None]) - self.base
 
 
 def lean_regression(
@@ -39,10 +35,10 @@ def lean_regression(
     """
     path = sample_path(fine_tuned, base, x0, eps)
     a1 = -inv_temp * value_gradient(value, path.x1)
-    return Regression(path.xs, path.ts, base(path.xs, path.ts[:, None, None]), lean_adjoint(base, path, a1), a1)
+    return Regression(path.xs, path.ts, path.gap, lean_adjoint(base, path.xs, path.ts, a1), a1)
 
 
-def bridge_regression(base: Field, value: Value, x1: Array, eps: Array) -> Regression:
+def bridge_regression(fine_tuned: Field, base: Field, value: Value, x1: Array, eps: Array) -> Regression:
     """On the straight lines from noise to endpoints, at t = 1/n, ..., 1, with the scalar adjoint a_t = t a_1 (SQAM).
 
     x1: (B, D), not clipped; eps: (n, B, D) standard normal. A flow of constant velocity has this lean adjoint.
@@ -50,7 +46,7 @@ def bridge_regression(base: Field, value: Value, x1: Array, eps: Array) -> Regre
     ts = jnp.arange(1, len(eps) + 1) / len(eps)
     times = ts[:, None, None]
     xs, a1 = interpolate(eps, x1, times), -value_gradient(value, x1)
-    return Regression(xs, ts, base(xs, times), times * a1, a1)
+    return Regression(xs, ts, fine_tuned(xs, times) - base(xs, times), times * a1, a1)
 
 
 def value_gradient(value: Value, x1: Array) -> Array:
@@ -61,17 +57,18 @@ def value_gradient(value: Value, x1: Array) -> Array:
     return jax.grad(lambda x: value(jnp.clip(x, -1, 1)).mean(0).sum())(x1)
 
 
-def lean_adjoint(base: Field, path: Path, a1: Array) -> Array:
-    """Adjoints a_i (K, B, D) at x_i, backwards from a1 (B, D) along the base drift, evaluated at (x_i, t_i + h)."""
-    h = 1 / len(path.ts)
+def lean_adjoint(base: Field, xs: Array, ts: Array, a1: Array) -> Array:
+    """Adjoints a_i (K, B, D) at points xs (K, B, D), times ts (K,): backwards from a1 (B, D) along the base drift at
+    (x_i, t_i + h)."""
+    h = 1 / len(ts)
 
     def step(a, x_and_t):
         x, t = x_and_t
-        _, pull = jax.vjp(lambda x: drift(base, x, t + h, t + h), x)
+        _, pull = jax.vjp(lambda x: drift(base(x, t + h), x, t + h), x)
         a = a + h * pull(a)[0]
         return a, a
 
-    return jax.lax.scan(step, a1, (path.xs, path.ts), reverse=True)[1]
+    return jax.lax.scan(step, a1, (xs, ts), reverse=True)[1]
 
 
 def matching_loss(velocity_gap: Array, adjoints: Array, ts: Array, lambda_eff: Array | float = 1.0) -> Array:

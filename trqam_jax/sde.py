@@ -15,6 +15,7 @@ class Path(NamedTuple):
     xs: Array  # (K, B, D), the states at the grid's points
     ts: Array  # (K,)
     x1: Array  # (B, D), the endpoint, not clipped
+    gap: Array  # (K, B, D), the fine-tuned velocity minus the base's at (x_i, t_i)
 
 
 def noise_variance(t: Array, h: float) -> Array:
@@ -22,22 +23,27 @@ def noise_variance(t: Array, h: float) -> Array:
     return 2 * (1 - t + h) / (t + h)
 
 
-def drift(velocity: Field, x: Array, t: Array, s: Array) -> Array:
-    """2 v(x, t) - x / s; `s` is t + h in the rollout, where t starts at zero."""
-    return 2 * velocity(x, t) - x / s
+def drift(velocity: Array, x: Array, s: Array) -> Array:
+    """2 v - x / s of the velocity's value v at x; `s` is t + h in the rollout, where t starts at zero."""
+    return 2 * velocity - x / s
 
 
 def sample_path(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
     """Euler-Maruyama rollout of the fine-tuned flow; its last step is one ODE step of the base flow, without noise.
 
-    x0: (B, D); eps: (K, B, D) standard normal, its last entry unused.
+    x0: (B, D); eps: (K, B, D) standard normal, its last entry unused. The points are held fixed: of the result only
+    `gap` has derivatives, by the parameters of the two flows. So a loss on it reuses the rollout's forward values.
     """
     num_steps = eps.shape[0]
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
 
     def step(x, t_and_eps):
         t, e = t_and_eps
-        return x + h * drift(velocity, x, t, t + h) + jnp.sqrt(h * noise_variance(t, h)) * e, x
+        v = velocity(x, t)
+        noise = jnp.sqrt(h * noise_variance(t, h)) * e
+        return x + h * drift(jax.lax.stop_gradient(v), x, t + h) + noise, (x, v)
 
-    x, xs = jax.lax.scan(step, x0, (ts[:-1], eps[:-1]))
-    return Path(jnp.concatenate([xs, x[None]]), ts, x + h * base(x, ts[-1]))
+    x, (xs, vs) = jax.lax.scan(step, x0, (ts[:-1], eps[:-1]))
+    last = base(x, ts[-1])
+    gap = jnp.concatenate([vs - base(xs, ts[:-1, None, None]), (velocity(x, ts[-1]) - last)[None]])
+    return Path(jnp.concatenate([xs, x[None]]), ts, x + h * jax.lax.stop_gradient(last), gap)

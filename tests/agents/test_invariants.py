@@ -13,7 +13,6 @@ from agents.fql import FQL
 from agents.shared import flow_chunks, one_step_losses
 from trqam_jax.adjoint import bridge_regression, lean_adjoint
 from trqam_jax.networks import bind
-from trqam_jax.sde import Path
 
 KEY = jax.random.key(3)
 OBSERVATIONS = jax.random.normal(jax.random.key(7), (5, tiny.SPEC.observation_dim))
@@ -99,12 +98,11 @@ def test_the_scalar_adjoint_is_the_lean_one_of_a_constant_velocity():
     value = lambda x: jnp.stack([(3 * x).sum(-1), jnp.square(x).sum(-1)])
     base, num_steps = lambda x, t: jnp.full_like(x, 0.4), 5
     x1, eps = 0.5 * jax.random.normal(KEY, (3, 2)), jax.random.normal(KEY, (num_steps, 3, 2))
-    regression = bridge_regression(base, value, x1, eps)
+    regression = bridge_regression(base, base, value, x1, eps)
     np.testing.assert_allclose(regression.adjoints[-1], regression.a1)
     np.testing.assert_allclose(regression.xs[-1], x1, rtol=1e-6)
     # The lean adjoint is on t = 0, h, ..., 1 - h, the scalar one on h, ..., 1: the inner points are in both.
-    path = Path(eps, jnp.arange(num_steps) / num_steps, x1)
-    lean = lean_adjoint(base, path, regression.a1)
+    lean = lean_adjoint(base, eps, jnp.arange(num_steps) / num_steps, regression.a1)
     np.testing.assert_allclose(lean[0], 0, atol=1e-6)
     np.testing.assert_allclose(lean[1:], regression.adjoints[:-1], rtol=1e-5)
 

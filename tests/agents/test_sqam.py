@@ -41,7 +41,8 @@ def test_bridges_and_adjoints():
     with jax.default_matmul_precision("highest"):
         x1 = sample_ode(flow(agent.train.params["actor_fast"]), noise["rollout_x0"], agent.config.flow_steps)
         critic = bind(agent.critic_network, agent.train.targets["critic"], observations)
-        regression = bridge_regression(flow(agent.train.targets["actor_slow"]), critic, x1, noise["bridge_eps"])
+        fast, base = flow(agent.train.params["actor_fast"]), flow(agent.train.targets["actor_slow"])
+        regression = bridge_regression(fast, base, critic, x1, noise["bridge_eps"])
     assert_close(regression.xs, vectors.arrays["out/bridge_xs"], "xs")
     assert_close(regression.ts, vectors.arrays["out/bridge_ts"][:, 0], "ts")
     assert_close(regression.adjoints, vectors.arrays["out/scalar_adjoints"], "adjoints")

@@ -15,21 +15,20 @@ KEY = jax.random.key(3)
 
 
 def matching_problem(agent, observations, noise):
-    """The regression that TRQAM's family shares, and the fast flow's gap as a function of its parameters."""
+    """The regression that TRQAM's family shares, as a function of the fast flow's parameters."""
     flow = lambda params: bind(agent.flow_network, params, observations)
     critic = bind(agent.critic_network, agent.train.targets["critic"], observations)
-    fast, base = flow(agent.train.params["actor_fast"]), flow(agent.train.targets["actor_slow"])
-    regression = lean_regression(fast, base, critic, noise["rollout_x0"], noise["rollout_eps"])
-    return regression, lambda params: regression.gap(flow(params))
+    base = flow(agent.train.targets["actor_slow"])
+    return lambda fast: lean_regression(flow(fast), base, critic, noise["rollout_x0"], noise["rollout_eps"])
 
 
 def test_the_external_penalty_adds_lambda_times_the_gradient_of_the_kl():
     """To that of QAM's matching loss at inv_temp 1."""
     agent, observations = tiny.agent("trqam_external"), tiny.batch().observations
     agent = agent.replace(dual=agent.dual.replace(lam=jnp.float32(40.0)))
-    regression, gap = matching_problem(agent, observations, agent.draw(KEY, len(observations)))
-    kl = lambda params: path_kl(gap(params), regression.ts, tiny.SPEC.horizon)
-    kl_gradient = jax.grad(kl)(agent.train.params["actor_fast"])
+    regression = matching_problem(agent, observations, agent.draw(KEY, len(observations)))
+    kl = lambda regression: path_kl(regression.gap, regression.ts, tiny.SPEC.horizon)
+    kl_gradient = jax.grad(lambda fast: kl(regression(fast)))(agent.train.params["actor_fast"])
     matching = tiny.gradients(tiny.agent("qam"), KEY)["actor_fast"]
     weight = 40.0 * agent.config.lam_scale
     expected = jax.tree.map(lambda g, k: g + weight * k, matching, kl_gradient)
