@@ -6,6 +6,7 @@ released code's kind: sample on the host, one jitted update per dispatch.
 
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,29 +41,34 @@ def fake_data(num_transitions: int = 20_000, episode: int = 500) -> data.Dataset
     )
 
 
-def scanned(agent_class, config, dataset, num_replicas: int, seconds: float) -> tuple[float, float, float]:
-    """(seconds for create, seconds for the first update, updates per second of all replicas together)."""
+class Timing(NamedTuple):
+    """Of R replicas in the compiled loop."""
+
+    create: float  # seconds
+    first: float  # seconds from there to the end of the first update
+    rate: float  # updates per second of all replicas together
+    memory: trainer.Memory
+
+
+def compiled_loop(agent_class, config, dataset, num_replicas: int, seconds: float, per_pass: int = 0) -> Timing:
+    """Create, first update, and a steady state of about `seconds`."""
     start = time.perf_counter()
     streams = stack_streams(list(range(num_replicas)), "offline")
     replicas = jax.block_until_ready(trainer.create_replicas(agent_class, streams.init, SPEC, config))
     created = time.perf_counter()
     tasks = jnp.zeros(num_replicas, jnp.int32)
-    totals = trainer.zero_totals(replicas, dataset, tasks, streams, batch_size=BATCH)
-
-    def run(replicas, totals, first, count):
-        return jax.block_until_ready(
-            trainer.run_updates(replicas, totals, dataset, tasks, streams, first, count, batch_size=BATCH)
-        )
-
-    replicas, totals = run(replicas, totals, 0, 1)
+    population = trainer.Population(replicas, dataset, tasks, streams, batch_size=BATCH, per_pass=per_pass)
+    del replicas
+    population.run(0, 1)
     first = time.perf_counter()
     done, length = 0, 1
     steady = time.perf_counter()
     while time.perf_counter() - steady < seconds:
-        replicas, totals = run(replicas, totals, 1 + done, length)
+        population.run(1 + done, length)
         done += length
         length = min(2 * length, 16)
-    return created - start, first - created, num_replicas * done / (time.perf_counter() - steady)
+    rate = num_replicas * done / (time.perf_counter() - steady)
+    return Timing(created - start, first - created, rate, population.memory)
 
 
 def per_dispatch(agent_class, config, dataset, seconds: float) -> float:
@@ -112,7 +118,8 @@ def main(_) -> None:
         print(f"{name:<24}{times}{rate:12.3f}{rate * work / peak:10.2f}", flush=True)
 
     for count in map(int, FLAGS.replicas):
-        row(f"scanned, R={count}", *scanned(agent_class, config, dataset, count, FLAGS.seconds))
+        timing = compiled_loop(agent_class, config, dataset, count, FLAGS.seconds)
+        row(f"compiled, R={count}", timing.create, timing.first, timing.rate)
     row("host-sampled, R=1", None, None, per_dispatch(agent_class, config, dataset, FLAGS.seconds))
     print(f"matmul peak again, after the runs: {flops.matmul_peak() / 1e9:.0f} GFLOP/s")
 

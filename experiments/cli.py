@@ -25,6 +25,9 @@ SHARED_FLAGS = [
     flags.DEFINE_integer("eval_interval", None, "Updates between evaluations."),
     flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and replica."),
     flags.DEFINE_integer("video_episodes", None, "Episodes per evaluation and replica to write as GIFs."),
+    flags.DEFINE_integer(
+        "replicas_per_pass", None, "Replicas that train in one dispatch; default: what memory allows."
+    ),
     flags.DEFINE_integer("log_interval", None, "Updates between rows of train.csv."),
 ]
 

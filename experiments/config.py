@@ -26,6 +26,7 @@ FLAG_KEYS = {
     "bc_checkpoint": "bc.checkpoint",
     "offline_steps": "train.offline_steps",
     "log_interval": "train.log_interval",
+    "replicas_per_pass": "train.replicas_per_pass",
     "eval_interval": "eval.interval",
     "eval_episodes": "eval.episodes",
     "video_episodes": "eval.video_episodes",
@@ -61,7 +62,12 @@ def base() -> dict[str, dict[str, Any]]:
             "sparse": False,  # every non-zero reward becomes -1
             "fingerprint": "",  # of the content; filled in when the data are found
         },
-        "train": {"batch_size": 256, "offline_steps": 1_000_000, "log_interval": 5_000},
+        "train": {
+            "batch_size": 256,
+            "offline_steps": 1_000_000,
+            "log_interval": 5_000,
+            "replicas_per_pass": 0,  # 0: one per device on a CPU, elsewhere what memory allows
+        },
         "eval": {"interval": 50_000, "episodes": 50, "video_episodes": 0, "workers": 0},  # workers 0: one per core
         "run": {"out_dir": "runs", "group": "default", "mirrors": ()},  # mirrors: tensorboard, wandb
     }
@@ -185,6 +191,7 @@ _LEAST = {
     "train.batch_size": 1,
     "train.offline_steps": 0,
     "train.log_interval": 1,
+    "train.replicas_per_pass": 0,
     "eval.interval": 1,
     "eval.episodes": 0,
     "eval.video_episodes": 0,

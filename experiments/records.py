@@ -55,7 +55,7 @@ def is_finished(folder: pathlib.Path, config: ConfigDict) -> bool:
     return True
 
 
-_NO_DIFFERENCE = (*PLACES, "run.out_dir", "run.group", "run.mirrors", "eval.workers")
+_NO_DIFFERENCE = (*PLACES, "run.out_dir", "run.group", "run.mirrors", "eval.workers", "train.replicas_per_pass")
 
 
 class Recorder:

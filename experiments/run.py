@@ -138,6 +138,7 @@ def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> pa
         phase="bc",
         num_steps=config.bc.steps,
         batch_size=config.train.batch_size,
+        per_pass=config.train.replicas_per_pass,
         intervals=(config.train.log_interval,),
         after=lambda _, step, means, speed: recorder.train("bc", step, means, speed),
     )
@@ -171,6 +172,7 @@ def fine_tune(
         phase="offline",
         num_steps=total,
         batch_size=config.train.batch_size,
+        per_pass=config.train.replicas_per_pass,
         intervals=(config.train.log_interval, config.eval.interval),
         after=after,
     )
@@ -225,31 +227,32 @@ def train(
     phase: str,
     num_steps: int,
     batch_size: int,
+    per_pass: int,
     intervals: tuple[int, ...],
     after: AfterUpdates,
 ) -> AbstractAgent:
     """Updates 0 .. num_steps - 1. At every multiple of an interval, and at the end, after(agents, step, means since the
     last call {metric: (R,)}, updates per second) is called. How the updates are dispatched changes no number."""
-    streams = stack_streams(seeds, phase)
-    zeros = trainer.zero_totals(replicas, dataset, tasks, streams, batch_size=batch_size)
+    population = trainer.Population(
+        replicas, dataset, tasks, stack_streams(seeds, phase), batch_size=batch_size, per_pass=per_pass
+    )
+    del replicas  # donated
+    print(f"memory: {population.memory}")
     step, length = 0, 1
     with progress(num_steps, phase) as bar:
         while step < num_steps:
             begin, stop = step, min(num_steps, *(step - step % interval + interval for interval in intervals))
-            totals, started = jax.tree.map(jnp.copy, zeros), time.perf_counter()
+            started = time.perf_counter()
             while step < stop:
                 count, start = min(length, stop - step), time.perf_counter()
-                replicas, totals = trainer.run_updates(
-                    replicas, totals, dataset, tasks, streams, step, count, batch_size=batch_size
-                )
-                jax.block_until_ready(totals)
+                population.run(step, count)
                 step += count
                 bar.update(count)
-                fitting = int(count * DISPATCH_SECONDS / (time.perf_counter() - start))
-                length = max(1, min(2 * length, fitting))  # doubling: the first dispatch's time is mostly compilation
-            means = {name: np.asarray(total) / np.float32(step - begin) for name, total in totals.items()}
-            after(replicas, step, means, (step - begin) / (time.perf_counter() - started))
-    return replicas
+                length = max(1, min(2 * length, int(count * DISPATCH_SECONDS / (time.perf_counter() - start))))
+            speed = (step - begin) / (time.perf_counter() - started)
+            means = {name: total / np.float32(step - begin) for name, total in population.take_totals().items()}
+            after(population.agents, step, means, speed)
+    return population.agents
 
 
 @contextlib.contextmanager

@@ -5,14 +5,18 @@ compiled once, and draws and sums come out the same.
 """
 
 import functools
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from ml_collections import FrozenConfigDict
 
 from trqam_jax.agent import AbstractAgent, Info
 from trqam_jax.data import Dataset, sample
+from trqam_jax.errors import UserError
 from trqam_jax.streams import Streams
 from trqam_jax.types import Array, Params, Spec
 
@@ -60,11 +64,131 @@ def run_updates(
     agents, totals, tasks and streams have a leading R; agents and totals are donated. Sums instead of means leave the
     carry, so that a row of train.csv does not depend on how its updates were dispatched.
     """
-    one = jax.vmap(functools.partial(one_update, batch_size=batch_size), (0, None, 0, 0, None))
+    one = functools.partial(one_update, batch_size=batch_size)
+    alone = len(tasks) == 1
+    if alone:  # a batch axis of length one makes XLA's CPU programs slower by a tenth and more
+        agents, totals, tasks, streams = jax.tree.map(lambda x: x[0], (agents, totals, tasks, streams))
+    else:
+        one = jax.vmap(one, (0, None, 0, 0, None))
 
     def body(i: Array, carry: tuple[Any, Info]) -> tuple[Any, Info]:
         agents, totals = carry
         agents, info = one(agents, data, tasks, streams, first_step + i)
         return agents, jax.tree.map(jnp.add, totals, info)
 
-    return jax.lax.fori_loop(0, num_updates, body, (agents, totals))
+    result = jax.lax.fori_loop(0, num_updates, body, (agents, totals))
+    return jax.tree.map(lambda x: x[None], result) if alone else result
+
+
+def passes(num_replicas: int, per_pass: int) -> list[slice]:
+    """Replicas 0 .. R - 1 in as few passes of at most `per_pass` as possible, of sizes that differ by one at most."""
+    bounds = np.linspace(0, num_replicas, -(-num_replicas // per_pass) + 1).astype(int)
+    return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(bounds)]
+
+
+def shardings(size: int) -> tuple[Sharding, Sharding]:
+    """For a pass of `size` replicas: their leading axis split over as many of the machine's devices as divide it, and a
+    copy on each of those."""
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    mesh = jax.make_mesh((count,), ("replica",), devices=devices[:count])
+    return NamedSharding(mesh, PartitionSpec("replica")), NamedSharding(mesh, PartitionSpec())
+
+
+class Memory(NamedTuple):
+    """What training takes on each device, in bytes, as the compiler states it."""
+
+    replicas: int  # parameters, averages, optimiser: of all replicas, resident throughout
+    data: int
+    temporary: int  # of the pass that is running
+
+    def __str__(self) -> str:
+        parts = (f"{name} {value / 2**20:,.0f}" for name, value in self._asdict().items())
+        return f"{sum(self) / 2**20:,.0f} MiB per device ({', '.join(parts)})"
+
+
+class Population:
+    """R replicas in training: states and running sums, in passes of one dispatch each, spread over the devices.
+
+    A pass holds at most `per_pass` replicas; no number depends on it but by rounding. 0 lets the suite choose: on a CPU
+    one replica per device (its products fill the cores already, and stay nearer to the caches), elsewhere as many as
+    fit the device's memory.
+    """
+
+    def __init__(
+        self,
+        agents: AbstractAgent,
+        data: Dataset,
+        tasks: Array,
+        streams: Streams,
+        *,
+        batch_size: int,
+        per_pass: int = 0,
+    ):
+        totals = zero_totals(agents, data, tasks, streams, batch_size=batch_size)
+        moving, fixed = (agents, totals), (tasks, streams)
+        self._programs, slices, self.memory = _plan(moving, data, fixed, batch_size, per_pass)
+        self._passes, copies = [], {}
+        for part in slices:
+            split, copied = shardings(part.stop - part.start)
+            own = (moving, fixed)
+            if len(slices) > 1:
+                own = jax.tree.map(lambda x, part=part: x[part], own)
+            if copied not in copies:
+                copies[copied] = jax.device_put(data, copied)
+            self._passes.append([*jax.device_put(own, split), copies[copied]])
+
+    @property
+    def agents(self) -> AbstractAgent:
+        """All replicas with a leading R. Valid until the next `run`, which overwrites the arrays."""
+        parts = [agents for (agents, _), _, _ in self._passes]
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+
+    def run(self, first_step: int, num_updates: int) -> None:
+        """Updates number first_step .. first_step + num_updates - 1 of every replica; returns when they are done."""
+        for current in self._passes:
+            (agents, totals), (tasks, streams), data = current
+            program = self._programs[len(tasks)]
+            current[0] = program(agents, totals, data, tasks, streams, jnp.int32(first_step), jnp.int32(num_updates))
+            jax.block_until_ready(current[0])
+
+    def take_totals(self) -> dict[str, np.ndarray]:
+        """The sums of the infos since the last call: {metric: (R,)}; they start anew at zero."""
+        totals = jax.device_get([totals for (_, totals), _, _ in self._passes])
+        for current in self._passes:
+            agents, sums = current[0]
+            current[0] = agents, jax.tree.map(jnp.zeros_like, sums)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *totals)
+
+
+def _plan(moving: Any, data: Dataset, fixed: Any, batch_size: int, per_pass: int) -> tuple[dict, list[slice], Memory]:
+    """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
+    num_replicas = len(fixed[0])
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")  # None on a CPU
+    size = min(num_replicas, per_pass or (len(jax.devices()) if limit is None else num_replicas))
+    while True:
+        slices = passes(num_replicas, size)
+        programs = {n: _compile(moving, data, fixed, batch_size, n) for n in {s.stop - s.start for s in slices}}
+        largest = max(programs)
+        resident, rows = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (moving, data))
+        temporary = programs[largest].memory_analysis().temp_size_in_bytes
+        memory = Memory(resident // shardings(largest)[0].num_devices, rows, temporary)
+        if limit is None or sum(memory) < 0.9 * limit:
+            return programs, slices, memory
+        if per_pass or size == 1:
+            raise UserError(
+                f"{num_replicas} replicas, {size} in a pass, need {memory}; the device has {limit / 2**20:,.0f} MiB. "
+                "Take fewer seeds or tasks in one process, or a smaller --replicas_per_pass"
+            )
+        size = -(-size // 2)
+
+
+def _compile(moving: Any, data: Dataset, fixed: Any, batch_size: int, size: int) -> Any:
+    """`run_updates` for passes of `size` replicas."""
+    split, copied = shardings(size)
+    leading = lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
+    whole = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=copied)
+    (agents, totals), (tasks, streams) = jax.tree.map(leading, (moving, fixed))
+    data, count = jax.tree.map(whole, (data, jnp.int32(0)))
+    lowered = run_updates.lower(agents, totals, data, tasks, streams, count, count, batch_size=batch_size)
+    return lowered.compile()
