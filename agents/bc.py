@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.flow import flow_matching_loss, sample_ode
@@ -37,7 +38,7 @@ class BC(AbstractAgent):
 
         flow_loss, grads = jax.value_and_grad(loss)(self.train.params)
         train = self.train.apply_gradients(grads, self.optimizer, tau=0.0)
-        return self.replace(train=train), {"flow_loss": flow_loss}
+        return self.replace(train=train), {"flow_loss": flow_loss, "grad_norm": optax.global_norm(grads)}
 
     def act(self, observations, key):
         velocity = bind(self.flow_network, self.train.params["actor"], observations)

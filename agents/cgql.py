@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from agents.shared import draw_common, td_and_flow_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
@@ -49,6 +50,7 @@ class CGQL(AbstractAgent):
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
         loss = td_and_flow_loss(self, "actor", batch, noise, next_chunks)
         grads, info = jax.grad(loss, has_aux=True)(self.train.params)
+        info |= {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, self.config.tau)), info
 
     def sample(self, observations, noise):
@@ -92,6 +94,7 @@ def step_with_noised(
         return total, info | {"noisy_critic_loss": noisy_critic_loss}
 
     grads, info = jax.grad(loss, has_aux=True)(agent.train.params)
+    info |= {"grad_norm": optax.global_norm(grads)}
     return agent.replace(train=agent.train.apply_gradients(grads, agent.optimizer, agent.config.tau)), info
 
 

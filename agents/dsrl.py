@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from agents.shared import draw_common, td_and_flow_loss
 from trqam_jax.agent import AbstractAgent
@@ -82,6 +83,7 @@ class DSRL(AbstractAgent):
             return total + distill_loss + actor_loss + alpha_loss, info
 
         grads, info = jax.grad(loss, has_aux=True)(online)
+        info |= {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau)), info
 
     def decode(self, observations, z):

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from agents import shared
 from trqam_jax.agent import AbstractAgent
@@ -64,6 +65,7 @@ class FQL(AbstractAgent):
             return total, info | {"distill_loss": distill_loss, "q_loss": q_loss}
 
         grads, info = jax.grad(loss, has_aux=True)(online)
+        info |= {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, self.config.tau)), info
 
     def sample(self, observations, noise):

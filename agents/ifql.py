@@ -9,6 +9,7 @@ it: there a mismatch of names keeps the cloned policy from reaching IFQL's flow,
 from typing import ClassVar
 
 import jax
+import optax
 
 from agents.shared import flow_chunks, to_actions
 from trqam_jax.agent import AbstractAgent
@@ -74,6 +75,7 @@ class IFQL(AbstractAgent):
             return critic_loss + flow_loss + value_loss, info
 
         grads, info = jax.grad(loss, has_aux=True)(online)
+        info |= {"grad_norm": optax.global_norm(grads)}
         return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau)), info
 
     def sample(self, observations, noise):

@@ -58,7 +58,8 @@ class AbstractAgent(struct.PyTreeNode):
         raise NotImplementedError
 
     def step(self, batch: Batch, noise: Noise) -> tuple["AbstractAgent", Info]:
-        """One gradient step on given noise."""
+        """One gradient step on given noise. Its info has grad_norm, the gradients' joint norm: a finite one leaves
+        parameters, averages and Adam's moments finite, which is how the trainer knows a step that must not count."""
         raise NotImplementedError
 
     def update(self, batch: Batch, key: Array) -> tuple["AbstractAgent", Info]:

@@ -40,17 +40,51 @@ def one_update(agent: AbstractAgent, data: Dataset, task: Array, streams: Stream
     return agent.update(batch, update_key)
 
 
-def zero_totals(agents: AbstractAgent, data: Dataset, tasks: Array, streams: Streams, *, batch_size: int) -> Info:
-    """The running sums that `run_updates` adds to, at zero: {metric: (R,)}. Nothing is computed."""
+class Totals(NamedTuple):
+    """What replicas have done since the last row; leaves are scalars, or (R,) for R replicas."""
+
+    sums: Info  # of every metric, over the updates that count
+    count: Array  # of those updates
+    frozen_at: Array  # the update that was not finite and changed nothing, as none after it; -1: there was none
+
+    def means(self) -> dict[str, np.ndarray]:
+        """{metric: (R,)} per update; not a number where none counts."""
+        with np.errstate(invalid="ignore"):
+            return {name: np.asarray(total) / np.asarray(self.count, np.float32) for name, total in self.sums.items()}
+
+    def restarted(self) -> "Totals":
+        """Sums at zero; what is frozen stays so."""
+        sums, count = jax.tree.map(jnp.zeros_like, (self.sums, self.count))
+        return Totals(sums, count, self.frozen_at)
+
+
+def guarded_update(
+    agent: AbstractAgent, totals: Totals, data: Dataset, task: Array, streams: Streams, step: Array, batch_size: int
+) -> tuple[AbstractAgent, Totals]:
+    """`one_update` if it is finite and all before it were; else the replica stays as it is, for good."""
+    updated, info = one_update(agent, data, task, streams, step, batch_size)
+    finite = jnp.stack([jnp.isfinite(x).all() for x in info.values()]).all()
+    alive = totals.frozen_at < 0
+    keep = lambda new, old: jnp.where(alive & finite, new, old)
+    # The sums are chosen between and not added to: 0 * nan is nan.
+    added = Totals(jax.tree.map(jnp.add, totals.sums, info), totals.count + 1, totals.frozen_at)
+    totals = jax.tree.map(keep, added, totals)
+    frozen_at = jnp.where(alive & ~finite, step, totals.frozen_at)
+    return jax.tree.map(keep, updated, agent), totals._replace(frozen_at=frozen_at)
+
+
+def zero_totals(agents: AbstractAgent, data: Dataset, tasks: Array, streams: Streams, *, batch_size: int) -> Totals:
+    """What `run_updates` adds to, at zero, all R replicas alive. Nothing is computed."""
     one = functools.partial(one_update, batch_size=batch_size)
     _, info = jax.eval_shape(jax.vmap(one, (0, None, 0, 0, None)), agents, data, tasks, streams, jnp.int32(0))
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+    return Totals(sums, jnp.zeros(tasks.shape, jnp.int32), jnp.full(tasks.shape, -1, jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames="batch_size", donate_argnames=("agents", "totals"))
 def run_updates(
     agents: AbstractAgent,
-    totals: Info,
+    totals: Totals,
     data: Dataset,
     tasks: Array,
     streams: Streams,
@@ -58,23 +92,22 @@ def run_updates(
     num_updates: Array,
     *,
     batch_size: int,
-) -> tuple[AbstractAgent, Info]:
+) -> tuple[AbstractAgent, Totals]:
     """Updates number first_step .. first_step + num_updates - 1 of R replicas; `totals` gains the sum of their infos.
 
     agents, totals, tasks and streams have a leading R; agents and totals are donated. Sums instead of means leave the
-    carry, so that a row of train.csv does not depend on how its updates were dispatched.
+    carry, so that a row of train.csv does not depend on how its updates were dispatched. A replica whose update is not
+    finite is frozen as it was before it, and the others do not notice.
     """
-    one = functools.partial(one_update, batch_size=batch_size)
+    one = functools.partial(guarded_update, batch_size=batch_size)
     alone = len(tasks) == 1
     if alone:  # a batch axis of length one makes XLA's CPU programs slower by a tenth and more
         agents, totals, tasks, streams = jax.tree.map(lambda x: x[0], (agents, totals, tasks, streams))
     else:
-        one = jax.vmap(one, (0, None, 0, 0, None))
+        one = jax.vmap(one, (0, 0, None, 0, 0, None))
 
-    def body(i: Array, carry: tuple[Any, Info]) -> tuple[Any, Info]:
-        agents, totals = carry
-        agents, info = one(agents, data, tasks, streams, first_step + i)
-        return agents, jax.tree.map(jnp.add, totals, info)
+    def body(i: Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
+        return one(*carry, data, tasks, streams, first_step + i)
 
     result = jax.lax.fori_loop(0, num_updates, body, (agents, totals))
     return jax.tree.map(lambda x: x[None], result) if alone else result
@@ -124,8 +157,10 @@ class Population:
         *,
         batch_size: int,
         per_pass: int = 0,
+        totals: Totals | None = None,
     ):
-        totals = zero_totals(agents, data, tasks, streams, batch_size=batch_size)
+        if totals is None:
+            totals = zero_totals(agents, data, tasks, streams, batch_size=batch_size)
         moving, fixed = (agents, totals), (tasks, streams)
         self._programs, slices, self.memory = _plan(moving, data, fixed, batch_size, per_pass)
         self._passes, copies = [], {}
@@ -141,8 +176,18 @@ class Population:
     @property
     def agents(self) -> AbstractAgent:
         """All replicas with a leading R. Valid until the next `run`, which overwrites the arrays."""
-        parts = [agents for (agents, _), _, _ in self._passes]
-        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+        return _join([agents for (agents, _), _, _ in self._passes])
+
+    @property
+    def totals(self) -> Totals:
+        """What they have done since `restart_totals`, leaves (R,)."""
+        return _join([totals for (_, totals), _, _ in self._passes])
+
+    def restart_totals(self) -> None:
+        """Sums at zero; what is frozen stays so."""
+        for current in self._passes:
+            agents, totals = current[0]
+            current[0] = agents, totals.restarted()
 
     def run(self, first_step: int, num_updates: int) -> None:
         """Updates number first_step .. first_step + num_updates - 1 of every replica; returns when they are done."""
@@ -152,13 +197,9 @@ class Population:
             current[0] = program(agents, totals, data, tasks, streams, jnp.int32(first_step), jnp.int32(num_updates))
             jax.block_until_ready(current[0])
 
-    def take_totals(self) -> dict[str, np.ndarray]:
-        """The sums of the infos since the last call: {metric: (R,)}; they start anew at zero."""
-        totals = jax.device_get([totals for (_, totals), _, _ in self._passes])
-        for current in self._passes:
-            agents, sums = current[0]
-            current[0] = agents, jax.tree.map(jnp.zeros_like, sums)
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *totals)
+
+def _join(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 
 def _plan(moving: Any, data: Dataset, fixed: Any, batch_size: int, per_pass: int) -> tuple[dict, list[slice], Memory]:

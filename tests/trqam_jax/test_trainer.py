@@ -66,20 +66,67 @@ def test_blocks_replicas_cuts_and_restarts(name, monkeypatch, tmp_path):
     one = jax.jit(original, static_argnames="batch_size")
     for r, task in enumerate(tasks):
         agent, stream = jax.tree.map(lambda x, r=r: x[r], (fresh, streams))
-        sums = dict.fromkeys(totals, 0.0)
+        sums = dict.fromkeys(totals.sums, 0.0)
         for step in range(7):
             agent, info = one(agent, data, jnp.array(task), stream, jnp.int32(step), batch_size=BATCH)
             sums = {key: sums[key] + info[key] for key in sums}
-        for key, total in totals.items():
+        for key, total in totals.sums.items():
             np.testing.assert_allclose(total[r], sums[key], rtol=2e-3, atol=1e-4, err_msg=key)
         for a, b in zip(leaves(made.train.params), leaves(agent.train.params), strict=True):
             np.testing.assert_allclose(a[r], b, rtol=1e-3, atol=2e-5)
     # One seed, two tasks: the same minibatches and noise with other rewards.
     if name != "bc":
-        assert abs(totals["critic_loss"][0] - totals["critic_loss"][1]) > 1e-3
+        assert abs(totals.sums["critic_loss"][0] - totals.sums["critic_loss"][1]) > 1e-3
     if name in ("bc", "trqam"):
-        np.testing.assert_allclose(totals["flow_loss"][0], totals["flow_loss"][1], rtol=1e-2)
-    assert abs(totals["flow_loss"][1] - totals["flow_loss"][2]) > 1e-4
+        np.testing.assert_allclose(totals.sums["flow_loss"][0], totals.sums["flow_loss"][1], rtol=1e-2)
+    assert abs(totals.sums["flow_loss"][1] - totals.sums["flow_loss"][2]) > 1e-4
+
+
+def poisoned(data, task):
+    """The data with one reward of `task` that is no number."""
+    return data.replace(rewards=data.rewards.at[task, 40].set(jnp.nan))
+
+
+@pytest.mark.parametrize("where", ["reward", "parameter"])
+def test_a_replica_that_is_not_finite_is_frozen_and_the_others_do_not_notice(where):
+    """Four replicas, 30 updates: against the same run without the poison, to the bit, however it is dispatched."""
+    seeds, tasks, bad, data = [1, 2, 3, 4], [0, 0, 1, 0], 2, tiny.dataset()
+
+    def trained(data, cuts, first=0, poison=False):
+        made, totals, streams = start("trqam", seeds, tasks, data)
+        if poison:
+            bias = made.train.params["critic"]["Dense_0"]["bias"]
+            made.train.params["critic"]["Dense_0"]["bias"] = bias.at[bad].set(jnp.nan)
+        step = first
+        for count in cuts:
+            made, totals = advance(made, totals, data, tasks, streams, step, count)
+            step += count
+        return made, totals
+
+    made, totals = trained(data, [30])
+    hurt = dict(data=poisoned(data, 1)) if where == "reward" else dict(data=data, poison=True)
+    other, others_totals = trained(cuts=[11, 19], **hurt)
+    at = int(others_totals.frozen_at[bad])
+    assert others_totals.frozen_at.tolist() == [-1, -1, at, -1]
+    assert others_totals.count.tolist() == [30, 30, at, 30]
+    assert (0 < at < 30) if where == "reward" else at == 0
+    for a, b in zip(leaves((made, totals.sums)), leaves((other, others_totals.sums)), strict=True):
+        np.testing.assert_array_equal(np.delete(a, bad, 0), np.delete(b, bad, 0))
+    before, _ = trained(cuts=[at] if at else [], **hurt)
+    for a, b in zip(leaves(other), leaves(before), strict=True):
+        np.testing.assert_array_equal(a[bad], b[bad])  # its last state, for good
+    if where == "reward":
+        assert all(np.isfinite(x).all() for x in leaves((other, others_totals)))
+        means = others_totals.means()
+        expected = others_totals.sums["critic_loss"] / np.float32([30, 30, at, 30])
+        np.testing.assert_array_equal(means["critic_loss"], expected)
+        assert np.isnan(others_totals.restarted().means()["critic_loss"]).all()
+
+
+def test_every_method_reports_what_finiteness_is_judged_by():
+    data = tiny.dataset()
+    for name in agents.AGENTS:
+        assert "grad_norm" in start(name, [1], [0], data)[1].sums, name
 
 
 def test_carry_is_donated_and_nothing_is_left_behind():
