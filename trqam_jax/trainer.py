@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from ml_collections import FrozenConfigDict
 
 from trqam_jax.agent import AbstractAgent, Info
@@ -124,8 +124,13 @@ def shardings(size: int) -> tuple[Sharding, Sharding]:
     copy on each of those."""
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if size % n == 0)
-    mesh = jax.make_mesh((count,), ("replica",), devices=devices[:count])
+    mesh = Mesh(np.array(devices[:count]), ("replica",))
     return NamedSharding(mesh, PartitionSpec("replica")), NamedSharding(mesh, PartitionSpec())
+
+
+def memory_limit() -> int | None:
+    """Bytes that a device's allocator may use; None on a CPU, which does not say."""
+    return (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 class Memory(NamedTuple):
@@ -205,7 +210,7 @@ def _join(parts: list[Any]) -> Any:
 def _plan(moving: Any, data: Dataset, fixed: Any, batch_size: int, per_pass: int) -> tuple[dict, list[slice], Memory]:
     """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
     num_replicas = len(fixed[0])
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")  # None on a CPU
+    limit = memory_limit()
     size = min(num_replicas, per_pass or (len(jax.devices()) if limit is None else num_replicas))
     while True:
         slices = passes(num_replicas, size)

@@ -1,5 +1,10 @@
 """Blocks of updates, replicas and random streams."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +14,7 @@ import tiny
 
 import agents
 from trqam_jax import trainer
+from trqam_jax.errors import UserError
 from trqam_jax.streams import make_streams, named, stack_streams
 
 BATCH = 16
@@ -176,3 +182,73 @@ def test_cloned_policy_reaches_every_flow_and_nothing_else():
     np.testing.assert_allclose(
         first(loaded).act(observations, key), first(cloner).act(observations, key), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("num_replicas", "per_pass"), [(1, 1), (5, 2), (40, 16), (8, 8), (3, 7), (7, 1)])
+def test_passes_cover_every_replica_once_and_evenly(num_replicas, per_pass):
+    parts = trainer.passes(num_replicas, per_pass)
+    assert [r for part in parts for r in range(part.start, part.stop)] == list(range(num_replicas))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes) <= per_pass
+    assert max(sizes) - min(sizes) <= 1
+    assert len(parts) == -(-num_replicas // per_pass)
+
+
+def population(per_pass, seeds=(3, 4, 5), tasks=(0, 1, 0)):
+    data, tasks = tiny.dataset(), jnp.array(tasks)
+    made, _, streams = start("trqam", seeds, tasks, data)
+    return trainer.Population(made, data, tasks, streams, batch_size=BATCH, per_pass=per_pass)
+
+
+def test_how_replicas_are_divided_changes_no_number_but_by_rounding():
+    """Three in one pass, two and one, or each alone; alone, on a CPU, to the bit what a single run computes."""
+    results = []
+    for per_pass in (3, 2, 1):
+        replicas = population(per_pass)
+        replicas.run(0, 2)
+        replicas.run(2, 3)
+        results.append((replicas.agents.train.params, replicas.totals.sums))
+    for other in results[1:]:
+        tiny.assert_trees_close(other, results[0], rtol=1e-3)
+    single = population(1, seeds=(4,), tasks=(1,))
+    single.run(0, 5)
+    second = jax.tree.map(lambda x: x[1:2], results[-1])
+    for a, b in zip(leaves((single.agents.train.params, single.totals.sums)), leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_population_starts_its_sums_anew_and_says_what_it_takes():
+    replicas = population(2)
+    replicas.run(0, 2)
+    np.testing.assert_array_equal(replicas.totals.count, [2, 2, 2])
+    replicas.restart_totals()
+    np.testing.assert_array_equal(replicas.totals.count, [0, 0, 0])
+    assert all(np.all(x == 0) for x in leaves(replicas.totals.sums))
+    resident = sum(x.nbytes for x in jax.tree.leaves((replicas.agents, replicas.totals)))
+    assert replicas.memory.replicas == resident
+    assert replicas.memory.temporary > 0
+
+
+def test_a_device_that_is_too_small_takes_fewer_replicas_in_a_pass_or_says_so(monkeypatch):
+    whole, alone = population(3).memory, population(1).memory
+    assert alone.temporary < whole.temporary
+
+    def on(limit, per_pass):
+        monkeypatch.setattr(trainer, "memory_limit", lambda: limit)
+        return population(per_pass)
+
+    assert len(on(2 * sum(whole), 0)._passes) == 1
+    assert len(on((sum(alone) + sum(whole)) / 2 / 0.9, 0)._passes) > 1
+    with pytest.raises(UserError, match=r"need .* MiB per device"):
+        on(1000, 0)
+    with pytest.raises(UserError, match="--replicas_per_pass"):
+        on(1000, 2)
+
+
+def test_replicas_spread_over_the_devices_of_a_machine():
+    """Four host devices in a process of their own: four replicas, one on each, give what one device gives."""
+    script = pathlib.Path(__file__).parent / "on_four_devices.py"
+    folders = os.pathsep.join(str(script.parents[up]) for up in (1, 2))
+    environment = os.environ | {"PYTHONPATH": folders}
+    environment |= {"XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, script], check=True, env=environment, timeout=300)
