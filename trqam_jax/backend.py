@@ -1,0 +1,54 @@
+"""How JAX compiles and computes: precision of matrix products, and compiled programs kept from run to run."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+
+import jax
+
+from trqam_jax.errors import UserError, suggest
+
+#: Names of `--config.precision` and JAX's. A CPU computes float32 whatever is asked for.
+PRECISIONS = {
+    "default": None,  # what the released code computes: float32 on a CPU, the device's own default on a GPU
+    "highest": "highest",  # float32; the reference vectors' mode
+    "tensorfloat32": "tensorfloat32",
+    "bfloat16": "bfloat16",
+}
+
+
+@contextlib.contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Matrix products of everything compiled inside are computed with this precision."""
+    if name not in PRECISIONS:
+        raise UserError(f"Unknown precision {name!r}.{suggest(name, PRECISIONS)}")
+    with jax.default_matmul_precision(PRECISIONS[name]):
+        yield
+
+
+def keep_compiled_programs() -> None:
+    """Programs that took a second to compile are read back by later processes. JAX_COMPILATION_CACHE_DIR, where it is
+    set, says where; otherwise it is the user's cache folder, apart for every kind of processor: a home folder may be
+    shared by machines that cannot run each other's code. JAX's own key covers program, versions and flags."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = root / "trqam_jax" / "compiled" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        print(f"compiled programs are not kept: {folder}: {error.strerror}")
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    features = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    text = "\n".join([platform.machine(), platform.processor(), *sorted(features)])
+    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
