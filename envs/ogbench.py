@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs import generate, simulator
+from envs import download, generate, simulator
 from envs.suite import DOMAINS, Domain
 from trqam_jax.errors import UserError
 
@@ -216,18 +216,16 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
         else "Put it there, or give its place as --dataset=PATH; this domain's data cannot be generated here."
     )
     if shards:
-        path = folder / domain.dataset_name.replace("-v0", "-100m-v0")
-        if not path.is_dir():
+        path = folder / download.shard_folder(domain)
+        if not path.is_dir():  # tens of GB: not without being asked
+            command = f"python -m envs.download --env={domain.name} --shards={shards} --dataset_dir={dataset_dir}"
             raise DataError(
-                f"{path}: no such folder of shards ({shards} are used of OGBench's 100M release). {way_out}"
+                f"{path}: no such folder of shards ({shards} are used of the 100M release). Get them by `{command}`. "
+                f"{way_out}"
             )
         return path
-    path = folder / f"{domain.dataset_name}.npz"
-    if not (path.exists() and partner(path).exists()):
-        from ogbench import download_datasets
-
-        try:
-            download_datasets([domain.dataset_name], str(folder))
-        except OSError as error:  # urllib's errors are OSErrors
-            raise DataError(f"{path}: no such file, and the download failed ({error}). {way_out}") from error
+    try:
+        path, _ = download.download(domain, folder)
+    except download.DownloadError as error:
+        raise DataError(f"{error}. {way_out}") from error
     return path
