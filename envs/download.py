@@ -176,7 +176,10 @@ def _fill(part: pathlib.Path, urls: Sequence[str], patience: Patience) -> None:
             return _from_mirror(part, url, patience)
         except _Failed as error:
             reasons.append(f"{url}: {error}")
-    raise DownloadError(f"{part.with_suffix('')}: not downloaded ({'; '.join(reasons)}); {_kept(part)}")
+    raise DownloadError(
+        f"{part.with_suffix('')}: not downloaded ({'; '.join(reasons)}); {_kept(part)}; "
+        f"{MIRRORS_VARIABLE}='URL ...' names other servers"
+    )
 
 
 def _from_mirror(part: pathlib.Path, url: str, patience: Patience) -> None:

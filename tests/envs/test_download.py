@@ -239,6 +239,7 @@ def test_when_all_fail_one_line_lists_every_mirror_and_what_is_kept(make_server,
         f"{broken.url}/{NAME}: HTTP 500 Internal Server Error, in attempt 3 of 3",
         f"{gone.url}/{NAME}: [Errno {errno.ECONNREFUSED}]",
         f"the first {size:,} bytes are kept in {NAME}.part",
+        "TRQAM_JAX_MIRRORS='URL ...' names other servers",
     ):
         assert reason in message
     assert not target.exists()
