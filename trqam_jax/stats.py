@@ -1,9 +1,15 @@
-"""Statistics over seeds: few runs, so intervals by bootstrap and comparisons by rank."""
+"""Statistics over seeds: few runs, so intervals by bootstrap and comparisons by rank.
 
-from collections.abc import Callable
+"Agarwal et al." is Agarwal et al. 2021, arXiv 2108.13264. A method's scores are `tasks`: for every task an array of one
+score per run, (..., n); tasks may differ in n. The statistics of several tasks reduce those last axes.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+Tasks = Sequence[np.ndarray]
 
 
 class Interval(NamedTuple):
@@ -14,21 +20,26 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    sample: np.ndarray,
+def stratified_bootstrap(
+    statistic: Callable[[Tasks], np.ndarray],
+    tasks: Tasks,
     *,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval over resamples of sample (n,). `statistic` reduces the last axis of (n,) or (m, n)."""
-    sample = np.asarray(sample, float)
-    index = np.random.default_rng(seed).integers(0, len(sample), (resamples, len(sample)))
-    draws = statistic(sample[index])
+    """Percentile interval over resamples that draw each task's runs from its own, (n,) each (Agarwal et al.)."""
+    tasks = [np.asarray(runs, float) for runs in tasks]
+    rng = np.random.default_rng(seed)
+    draws = statistic([runs[rng.integers(0, len(runs), (resamples, len(runs)))] for runs in tasks])
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(float(statistic(sample)), float(low), float(high))
+    return Interval(float(statistic(tasks)), float(low), float(high))
+
+
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], sample: np.ndarray, **options: float) -> Interval:
+    """The same for one sample (n,). `statistic` reduces the last axis of (n,) or (m, n)."""
+    return stratified_bootstrap(lambda tasks: statistic(tasks[0]), [sample], **options)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> Interval:
@@ -36,10 +47,47 @@ def paired_difference(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> Interva
     return bootstrap(lambda x: x.mean(-1), np.asarray(a, float) - np.asarray(b, float), seed=seed)
 
 
-def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:
-    """P(a run of the first method beats one of the second), ties counted half, over all pairs of runs.
+def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """P(a run of the first method, (..., n), beats one of the second, (..., m)), ties counted half, over all pairs.
 
-    The Mann-Whitney statistic of Agarwal et al. 2021 (arXiv 2108.13264), equation 1.
+    The Mann-Whitney statistic of Agarwal et al., equation 1.
     """
-    a, b = np.asarray(a, float)[:, None], np.asarray(b, float)[None, :]
-    return float(((a > b) + 0.5 * (a == b)).mean())
+    a, b = np.asarray(a, float)[..., :, None], np.asarray(b, float)[..., None, :]
+    return ((a > b) + 0.5 * (a == b)).mean((-2, -1))
+
+
+def mean_improvement(tasks: Tasks) -> np.ndarray:
+    """probability_of_improvement, averaged over tasks. tasks: the first method's, then as many of the second's."""
+    half = len(tasks) // 2
+    return _mean([probability_of_improvement(a, b) for a, b in zip(tasks[:half], tasks[half:], strict=True)])
+
+
+def iqm(tasks: Tasks) -> np.ndarray:
+    """Interquartile mean: of all tasks' runs together, without the lowest and the highest quarter (rounded down)."""
+    runs = np.sort(np.concatenate(tasks, -1), -1)
+    cut = runs.shape[-1] // 4
+    return runs[..., cut : runs.shape[-1] - cut].mean(-1)
+
+
+def median(tasks: Tasks) -> np.ndarray:
+    """Over tasks, of their means."""
+    return np.median([runs.mean(-1) for runs in tasks], axis=0)
+
+
+def mean(tasks: Tasks) -> np.ndarray:
+    """Over tasks, of their means."""
+    return _mean([runs.mean(-1) for runs in tasks])
+
+
+def optimality_gap(tasks: Tasks, target: float = 1.0) -> np.ndarray:
+    """How far runs fall short of the target on average; what is above it does not count. Smaller is better."""
+    return target - mean([np.minimum(runs, target) for runs in tasks])
+
+
+def share_above(tasks: Tasks, threshold: float) -> np.ndarray:
+    """One point of the performance profile: the share of runs that score above the threshold, averaged over tasks."""
+    return mean([runs > threshold for runs in tasks])
+
+
+def _mean(per_task: Sequence[np.ndarray]) -> np.ndarray:
+    return np.mean(per_task, axis=0)
