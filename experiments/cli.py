@@ -1,5 +1,6 @@
 """The flags that the commands share, and the configuration they mean. Imports no JAX: worker processes come by here."""
 
+import argparse
 import re
 import sys
 from typing import Any, NoReturn
@@ -43,6 +44,16 @@ def fail(error: BaseException) -> NoReturn:
     if isinstance(error, OSError) and error.strerror:
         sys.exit(f"error: {error.filename or 'system'}: {error.strerror}")
     sys.exit(f"error: {error}")
+
+
+class Parser(argparse.ArgumentParser):
+    """For the commands that read results: files beside flags, flags written out, errors in one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}; see --help")
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -1,7 +1,10 @@
-"""Run folders as a finished run leaves them, with rows made up by a test."""
+"""Run folders as a finished run leaves them, with rows made up by a test, and the tables they give."""
 
+import csv
+import io
 import json
 
+from experiments import table
 from trqam_jax.logging import CsvWriter
 
 EVAL = ["env", "task", "agent", "seed", "phase", "step", "episodes", "success", "return", "length", "status"]
@@ -22,3 +25,32 @@ def write_run(folder, rows=(), *, agent="trqam", env="cube-single", protocol="qu
     if done:
         (folder / "DONE").write_text("{}")
     return folder
+
+
+TASKS = range(1, 6)
+
+
+def shown(*arguments):
+    """What table.py prints."""
+    file = io.StringIO()
+    table.show(table.parse([str(argument) for argument in arguments]), file)
+    return file.getvalue()
+
+
+def read_markdown(text):
+    """{method: {column: cell}} of the first table, bold marks kept."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    rows = rows[: next((i for i, row in enumerate(rows[1:], 1) if row[0] == "method"), None)]
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def read_tidy(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def runs_of_a_domain(
+    root, env="cube-double", *, success=lambda task, seed: 0.5, seeds=(1, 2, 3), tasks=TASKS, **others
+):
+    """One run with a row per task and seed. others: of write_run."""
+    rows = [{"task": task, "seed": seed, "success": success(task, seed)} for task in tasks for seed in seeds]
+    return write_run(root, rows, env=env, seeds=seeds, **{"protocol": "trqam", **others})
