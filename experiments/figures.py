@@ -249,7 +249,7 @@ def kl(study: Study) -> Drawing:
     for title, (upper, lower) in panels.items():
         for budget in sorted({float(value) for one in budgets if one.env == title for value in one.values.flat}):
             _reference(upper, budget, BUDGET)
-        upper.set_ylim(bottom=0)
+        upper.set_ylim(bottom=-0.04 * upper.get_ylim()[1])  # markers at zero stay whole
         upper.yaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
         upper.yaxis.set_major_formatter(PLAIN)
         _log_axis(lower)
