@@ -25,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checko
 
 from experiments import cli
 from experiments.results import Row, RunData, read_runs, read_train
+from trqam_jax import stats
 from trqam_jax.errors import UserError, suggest
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches
@@ -45,7 +46,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (4, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
 REFERENCE = {"color": "black", "linestyle": (0, (2, 2)), "linewidth": 0.8}  # the cloned policy, the budget
 ONLINE = {"facecolor": "0.93", "linewidth": 0, "zorder": 0}
-RESAMPLES = 2_000
+RESAMPLES = 2_000  # at every step of every curve
 CLONED, BUDGET, AVERAGE = "cloned policy", "KL budget", "running average"
 PLAIN = FuncFormatter(lambda x, _: f"{x:g}")
 THIN = {"linestyle": "-", "linewidth": 0.6, "marker": ""}
@@ -77,17 +78,10 @@ class Series(NamedTuple):
         """The replicas of one task."""
         return self._replace(values=self.values[:, self.tasks == task], tasks=self.tasks[self.tasks == task])
 
-    def mean(self) -> np.ndarray:
-        """(S,): over tasks, of the mean over seeds."""
-        return np.mean([self.values[:, self.tasks == task].mean(1) for task in np.unique(self.tasks)], 0)
-
-    def resampled(self, rng: np.random.Generator) -> np.ndarray:
-        """(RESAMPLES, S): `mean` with each task's seeds drawn anew, a seed's steps together. NaN if no task has two."""
-        draws, tasks = [], np.unique(self.tasks)
-        for task in tasks:
-            values = self.values[:, self.tasks == task]
-            draws.append(values[:, rng.integers(0, values.shape[1], (RESAMPLES, values.shape[1]))].mean(2).T)
-        return np.mean(draws, 0) if len(self.tasks) > len(tasks) else np.full((RESAMPLES, len(self.steps)), np.nan)
+    def at(self, step: int) -> list[np.ndarray]:
+        """Of every task, its seeds' values at a step."""
+        (row,) = self.values[self.steps == step]
+        return [row[self.tasks == task] for task in np.unique(self.tasks)]
 
 
 class Study:
@@ -217,7 +211,9 @@ def curves(study: Study) -> Drawing:
         for i, label in enumerate(labels):
             own = [one for env in envs for one in domains[env] if one.label == label]
             if len(own) == len(envs):
-                _line(axis, *_interval(own, _common_steps(own)), study.look(label), label, every=(i, 6))
+                steps = _common_steps(own)
+                values = np.array([_interval(own, step) for step in steps]).reshape(-1, 3).T
+                _line(axis, steps, *values, study.look(label), label, every=(i, 6))
             elif title == total:
                 notes.append(f"{label} has not run on all domains and is not in their mean.")
         _reference(axis, np.mean([cloned[env] for env in envs]), CLONED)
@@ -311,7 +307,7 @@ def budget(study: Study) -> Drawing:
     for title, (axis,) in panels.items():
         for label in _labels(views[title]):
             own = sorted((one for one in views[title] if one.label == label), key=lambda one: one.budget)
-            mean, low, high = np.array([_interval([one], [last])[1:] for one in own])[:, :, 0].T
+            mean, low, high = np.array([_interval([one], last) for one in own]).T
             error = np.maximum([mean - low, high - mean], 0)
             axis.errorbar([one.budget for one in own], mean, error, label=label, capsize=2, **study.look(label))
         _reference(axis, _cloned(views[title]), CLONED)
@@ -345,15 +341,19 @@ def _labels(series: Iterable[Series]) -> list[str]:
 
 def _cloned(series: Sequence[Series]) -> float:
     """The cloned policy's success, mean over methods; NaN where nothing was cloned."""
-    return float(np.mean([one.mean()[0] if 0 in one.steps else np.nan for one in series]))
+    return float(np.mean([stats.mean(one.at(0)) if 0 in one.steps else np.nan for one in series]))
 
 
-def _interval(domains: Sequence[Series], steps: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """steps, and at each of them the mean over domains and the ends of its 95 % stratified bootstrap interval."""
-    rng, kept = np.random.default_rng(0), [np.isin(one.steps, steps) for one in domains]
-    draws = np.mean([one.resampled(rng)[:, keep] for one, keep in zip(domains, kept, strict=True)], 0)
-    mean = np.mean([one.mean()[keep] for one, keep in zip(domains, kept, strict=True)], 0)
-    return np.array(steps), mean, *np.quantile(draws, [0.025, 0.975], axis=0)
+def _interval(domains: Sequence[Series], step: int) -> tuple[float, float, float]:
+    """Mean over domains of their tasks' means, and the ends of its 95 % interval: NaN if no task has two seeds."""
+    by_domain = [one.at(step) for one in domains]
+    tasks = [runs for own in by_domain for runs in own]
+    weights = [1 / len(own) for own in by_domain for _ in own]
+    average = lambda tasks: np.average([runs.mean(-1) for runs in tasks], axis=0, weights=weights)
+    if max(map(len, tasks)) == 1:
+        return float(average(tasks)), np.nan, np.nan
+    # One seed for all steps: a resample keeps a run's steps together.
+    return tuple(stats.stratified_bootstrap(average, tasks, resamples=RESAMPLES))
 
 
 def _range(one: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -407,7 +407,7 @@ def _grid(titles: Sequence[str], rows: int) -> tuple[Figure, dict[str, list[Axes
 
 def _line(
     axis: Axes,
-    x: np.ndarray,
+    x: Sequence[int] | np.ndarray,
     centre: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,

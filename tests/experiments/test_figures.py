@@ -104,7 +104,8 @@ def study(*paths):
 
 
 def test_curves_show_the_rows(tmp_path):
-    folders = {env: make_run(tmp_path, "trqam", env) for env in ("scene", "cube-triple")}
+    domains = {"scene": (1, 2), "cube-triple": (1, 2, 3)}
+    folders = {env: make_run(tmp_path, "trqam", env, tasks=tasks) for env, tasks in domains.items()}
     make_run(tmp_path, "qam", "scene")
     drawing = figures.curves(study(tmp_path))
     means = {}
@@ -118,12 +119,12 @@ def test_curves_show_the_rows(tmp_path):
             low, high = band(panel(drawing, env), 0)[x]
             assert 100 * min(values) <= low <= y + 1e-9
             assert y - 1e-9 <= high <= 100 * max(values)
-        np.testing.assert_allclose(line(panel(drawing, env), CLONED).get_ydata(), 15)
+        np.testing.assert_allclose(line(panel(drawing, env), CLONED).get_ydata(), means[env][0])
     overall = panel(drawing, "mean of 2 domains")
     np.testing.assert_allclose(line(overall, "trqam").get_ydata(), np.mean([*means.values()], 0))
     assert "qam" not in [one.get_label() for one in overall.get_lines()]
     assert "qam has not run on all domains" in drawing.caption
-    assert "6 replicas" in drawing.caption
+    assert "6 to 9 replicas" in drawing.caption
 
 
 def test_the_band_is_stratified_by_task(tmp_path):
@@ -133,6 +134,12 @@ def test_the_band_is_stratified_by_task(tmp_path):
     write(folder / "eval.csv", EVAL_COLUMNS, [row | {"success": int(row["task"]) / 4} for row in rows])
     for low, high in band(panel(figures.curves(study(folder)), "scene")).values():
         assert (low, high) == (37.5, 37.5)
+
+
+def test_one_seed_has_no_band(tmp_path):
+    axis = panel(figures.curves(study(make_run(tmp_path, "trqam", seeds=(1,)))), "scene")
+    assert not axis.collections[0].get_paths()
+    assert len(line(axis, "trqam").get_ydata()) == 5
 
 
 def test_kl_shows_the_rows(tmp_path):
