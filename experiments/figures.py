@@ -98,11 +98,12 @@ class Study:
         lines = {(row["agent"], row["env"], *_variant(run, row)) for run, row in rows}
         self._swept = {line[0] for line in lines if len({o[2] for o in lines if o[:2] == line[:2]}) > 1}
         self._varied = {line[0] for line in lines if len({o[3] for o in lines if o[0] == line[0]}) > 1}
-        self._looks: dict[str, int] = {}
         order = list(dict.fromkeys(row["agent"] for _, row in rows))
-        for agent, _, budget, other in sorted(lines, key=lambda x: (order.index(x[0]), x[3], x[2] or 0)):
-            look = self._looks.setdefault(self._label(agent, budget, other), len(set(self._looks.values())))
-            self._looks.setdefault(self._label(agent, None, other), look)
+        ordered = sorted(lines, key=lambda line: (order.index(line[0]), line[3], line[2] or 0))
+        labels = dict.fromkeys(self._label(agent, budget, other) for agent, _, budget, other in ordered)
+        without = dict.fromkeys(self._label(agent, None, other) for agent, _, _, other in ordered)
+        # A label with a budget and one without never stand in one figure.
+        self._looks = {label: i for some in (without, labels) for i, label in enumerate(some)}
 
     def _say_frozen(self, rows: list[tuple[RunData, Row]]) -> list[str]:
         notes = []
@@ -312,7 +313,7 @@ def budget(study: Study) -> Drawing:
             axis.errorbar([one.budget for one in own], mean, error, label=label, capsize=2, **study.look(label))
         _reference(axis, _cloned(views[title]), CLONED)
         axis.set(ylim=(-3, 103))
-        _budget_axis(axis, sorted({one.budget for one in views[title]}))
+        _budget_axis(axis, sorted({one.budget for one in views[title]}), 8 if len(views) == 1 else 6)
     figure.supxlabel("KL budget, nats per action", fontsize=8)
     figure.supylabel(f"success after {_short(last)} updates, %", fontsize=8)
     _left(panels, 0, "", shared=True)
@@ -458,11 +459,11 @@ def _log_axis(axis: Axes) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
-    """A tick at every budget, or at a few of many; logarithmic if they span more than a decade."""
+def _budget_axis(axis: Axes, budgets: Sequence[float], most: int) -> None:
+    """A tick at every budget, or at `most` of many; logarithmic if they span more than a decade."""
     if budgets[0] > 0 and budgets[-1] > 10 * budgets[0]:
         axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(budgets[:: -(-len(budgets) // 6)]))
+    axis.xaxis.set_major_locator(FixedLocator(budgets[:: -(-len(budgets) // most)]))
     axis.xaxis.set_major_formatter(PLAIN)
     axis.xaxis.set_minor_locator(NullLocator())
 
