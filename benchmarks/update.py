@@ -57,7 +57,9 @@ def compiled_loop(agent_class, config, dataset, num_replicas: int, seconds: floa
     replicas = jax.block_until_ready(trainer.create_replicas(agent_class, streams.init, SPEC, config))
     created = time.perf_counter()
     tasks = jnp.zeros(num_replicas, jnp.int32)
-    population = trainer.Population(replicas, dataset, tasks, streams, batch_size=BATCH, per_pass=per_pass)
+    population = trainer.Population(
+        replicas, trainer.Source(dataset, tasks), streams, trainer.Rules(BATCH), per_pass=per_pass
+    )
     del replicas
     population.run(0, 1)
     first = time.perf_counter()

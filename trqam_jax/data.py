@@ -1,5 +1,6 @@
 """The dataset on the device, and windows of H transitions sampled from it inside the compiled step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,25 +35,49 @@ def size_in_bytes(arrays: Any) -> int:
     return sum(np.asarray(getattr(arrays, name)).nbytes for name in Dataset.__dataclass_fields__)
 
 
-def window(data: Dataset, task: Array, start: Array, horizon: int, discount: float) -> Batch:
-    """One window, without the batch axis, from transition `start` on. The released code's conventions:
+def assemble(
+    actions: Array,
+    rewards: Array,
+    masks: Array,
+    terminals: Array,
+    *,
+    observation: Array,
+    next_observation: Callable[[Array], Array],
+    discount: float,
+) -> Batch:
+    """One window, without the batch axis, from its H rows. The released code's conventions:
 
     a window may run into the next episode; actions there are kept; step i is valid unless an earlier step of the window
     was terminal, so a window that ends on a terminal is valid; rewards accumulate and the mask takes its minimum
     over valid steps; the next observation is that of the last valid step. A mask of 0 inside an episode stops neither.
+
+    actions (H, A); rewards, masks, terminals (H,); observation (O,) of the first row; next_observation gives that of
+    row i of the window.
     """
-    steps = start + jnp.arange(horizon)
-    ended = jnp.cumsum(data.terminals[steps]) > 0
+    ended = jnp.cumsum(terminals) > 0
     valid = jnp.concatenate([jnp.ones(1, bool), ~ended[:-1]])
-    discounts = discount ** jnp.arange(horizon)
-    last = start + valid.sum() - 1
+    discounts = discount ** jnp.arange(len(actions))
     return Batch(
-        observations=data.observations[data.rows[start]],
-        actions=data.actions[steps],
-        rewards=jnp.sum(valid * discounts * data.rewards[task, steps]),
-        masks=jnp.min(jnp.where(valid, data.masks[task, steps], 1.0)),
+        observations=observation,
+        actions=actions,
+        rewards=jnp.sum(valid * discounts * rewards),
+        masks=jnp.min(jnp.where(valid, masks, 1.0)),
         valid=valid[-1].astype(jnp.float32),
-        next_observations=data.observations[data.rows[last] + 1],
+        next_observations=next_observation(valid.sum() - 1),
+    )
+
+
+def window(data: Dataset, task: Array, start: Array, horizon: int, discount: float) -> Batch:
+    """The window from transition `start` on."""
+    steps = start + jnp.arange(horizon)
+    return assemble(
+        data.actions[steps],
+        data.rewards[task, steps],
+        data.masks[task, steps],
+        data.terminals[steps],
+        observation=data.observations[data.rows[start]],
+        next_observation=lambda i: data.observations[data.rows[start + i] + 1],
+        discount=discount,
     )
 
 

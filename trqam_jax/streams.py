@@ -20,6 +20,7 @@ class Streams(NamedTuple):
     batch: Array
     update: Array
     evaluation: Array
+    acting: Array  # online
 
 
 def named(key: Array, name: str) -> Array:

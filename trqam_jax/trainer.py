@@ -17,6 +17,7 @@ from ml_collections import FrozenConfigDict
 from trqam_jax.agent import AbstractAgent, Info
 from trqam_jax.data import Dataset, sample
 from trqam_jax.errors import UserError
+from trqam_jax.replay import Replay, sample_both
 from trqam_jax.streams import Streams
 from trqam_jax.types import Array, Params, Spec
 
@@ -33,10 +34,46 @@ def load_cloned(agents: AbstractAgent, velocity: Params) -> AbstractAgent:
     return jax.vmap(lambda agent, params: agent.load_cloned(params))(agents, velocity)
 
 
-def one_update(agent: AbstractAgent, data: Dataset, task: Array, streams: Streams, step: Array, batch_size: int):
+class Source(NamedTuple):
+    """What minibatches are drawn from: data is shared by all replicas, task and replay are each one's own."""
+
+    data: Dataset
+    task: Array
+    replay: Replay | None = None  # of the online phase
+
+    @classmethod
+    def axes(cls, replay: Replay | None) -> "Source":
+        """For vmap over replicas."""
+        return cls(None, 0, None if replay is None else 0)
+
+
+class Rules(NamedTuple):
+    """How minibatches are drawn; the last three are of the online phase."""
+
+    batch_size: int
+    start_training: int = 0  # transitions that are stored when the first update is made
+    updates_per_step: int = 1
+    balanced: bool = False  # half of a minibatch from the dataset, half from what was played
+
+    def visible(self, update: Array) -> Array:
+        """Transitions that were stored when it was this update's turn."""
+        return self.start_training + update // self.updates_per_step
+
+    def updates(self, stored: np.ndarray, played: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(first, how many) of the updates due once `played` transitions follow the `stored` ones."""
+        first = np.maximum(stored + 1, self.start_training)
+        count = np.maximum(stored + played - first + 1, 0)
+        return (first - self.start_training) * self.updates_per_step, count * self.updates_per_step
+
+
+def one_update(agent: AbstractAgent, source: Source, streams: Streams, step: Array, rules: Rules):
     """The update number `step` of one replica: (agent, info). The draws depend on streams and step alone."""
     batch_key, update_key = (jax.random.fold_in(key, step) for key in (streams.batch, streams.update))
-    batch = sample(data, task, batch_key, batch_size, agent.spec.horizon, agent.config.discount)
+    windows = dict(batch_size=rules.batch_size, horizon=agent.spec.horizon, discount=agent.config.discount)
+    if source.replay is None:
+        batch = sample(source.data, source.task, batch_key, **windows)
+    else:
+        batch = sample_both(*source, rules.visible(step), batch_key, balanced=rules.balanced, **windows)
     return agent.update(batch, update_key)
 
 
@@ -59,12 +96,12 @@ class Totals(NamedTuple):
 
 
 def guarded_update(
-    agent: AbstractAgent, totals: Totals, data: Dataset, task: Array, streams: Streams, step: Array, batch_size: int
+    agent: AbstractAgent, totals: Totals, source: Source, streams: Streams, step: Array, due: Array, rules: Rules
 ) -> tuple[AbstractAgent, Totals]:
-    """`one_update` if it is finite and all before it were; else the replica stays as it is, for good."""
-    updated, info = one_update(agent, data, task, streams, step, batch_size)
+    """`one_update` if it is due. From one that is not finite on, the replica stays as it was before it."""
+    updated, info = one_update(agent, source, streams, step, rules)
     finite = jnp.stack([jnp.isfinite(x).all() for x in info.values()]).all()
-    alive = totals.frozen_at < 0
+    alive = due & (totals.frozen_at < 0)
     keep = lambda new, old: jnp.where(alive & finite, new, old)
     # The sums are chosen between and not added to: 0 * nan is nan.
     added = Totals(jax.tree.map(jnp.add, totals.sums, info), totals.count + 1, totals.frozen_at)
@@ -73,44 +110,52 @@ def guarded_update(
     return jax.tree.map(keep, updated, agent), totals._replace(frozen_at=frozen_at)
 
 
-def zero_totals(agents: AbstractAgent, data: Dataset, tasks: Array, streams: Streams, *, batch_size: int) -> Totals:
+def zero_totals(agents: AbstractAgent, source: Source, streams: Streams, rules: Rules) -> Totals:
     """What `run_updates` adds to, at zero, all R replicas alive. Nothing is computed."""
-    one = functools.partial(one_update, batch_size=batch_size)
-    _, info = jax.eval_shape(jax.vmap(one, (0, None, 0, 0, None)), agents, data, tasks, streams, jnp.int32(0))
-    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
-    return Totals(sums, jnp.zeros(tasks.shape, jnp.int32), jnp.full(tasks.shape, -1, jnp.int32))
+    one = jax.vmap(functools.partial(one_update, rules=rules), (0, Source.axes(source.replay), 0, None))
+    _, info = jax.eval_shape(one, agents, source, streams, jnp.int32(0))
+    sums, replicas = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info), source.task.shape
+    return Totals(sums, jnp.zeros(replicas, jnp.int32), jnp.full(replicas, -1, jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames="batch_size", donate_argnames=("agents", "totals"))
+@functools.partial(jax.jit, static_argnames="rules", donate_argnames=("agents", "totals"))
 def run_updates(
     agents: AbstractAgent,
     totals: Totals,
-    data: Dataset,
-    tasks: Array,
+    source: Source,
     streams: Streams,
     first_step: Array,
     num_updates: Array,
     *,
-    batch_size: int,
+    rules: Rules,
 ) -> tuple[AbstractAgent, Totals]:
     """Updates number first_step .. first_step + num_updates - 1 of R replicas; `totals` gains the sum of their infos.
 
-    agents, totals, tasks and streams have a leading R; agents and totals are donated. Sums instead of means leave the
-    carry, so that a row of train.csv does not depend on how its updates were dispatched. A replica whose update is not
-    finite is frozen as it was before it, and the others do not notice.
+    agents, totals and streams have a leading R, first_step and num_updates are (R,); agents and totals are donated.
+    Sums instead of means leave the carry, so that a row of train.csv does not depend on how its updates were
+    dispatched. A replica whose update is not finite is frozen as it was before it, and the others do not notice.
     """
-    one = functools.partial(guarded_update, batch_size=batch_size)
-    alone = len(tasks) == 1
+    one = functools.partial(guarded_update, rules=rules)
+    carry, rest, count = (agents, totals), (source, streams, first_step, num_updates), num_updates.max()
+    alone = len(num_updates) == 1
     if alone:  # a batch axis of length one makes XLA's CPU programs slower by a tenth and more
-        agents, totals, tasks, streams = jax.tree.map(lambda x: x[0], (agents, totals, tasks, streams))
+        first = lambda tree: jax.tree.map(lambda x: x[0], tree)
+        carry, rest = first(carry), (source.data, first((source.task, source.replay)), *first(rest[1:]))
+        rest = (Source(rest[0], *rest[1]), *rest[2:])
     else:
-        one = jax.vmap(one, (0, 0, None, 0, 0, None))
+        one = jax.vmap(one, (0, 0, Source.axes(source.replay), 0, 0, 0))
 
     def body(i: Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
-        return one(*carry, data, tasks, streams, first_step + i)
+        source, streams, first_step, num_updates = rest
+        return one(*carry, source, streams, first_step + i, i < num_updates)
 
-    result = jax.lax.fori_loop(0, num_updates, body, (agents, totals))
-    return jax.tree.map(lambda x: x[None], result) if alone else result
+    carry = jax.lax.fori_loop(0, count, body, carry)
+    return jax.tree.map(lambda x: x[None], carry) if alone else carry
+
+
+@functools.partial(jax.jit, donate_argnames="stored")
+def _store(stored: Replay, played: dict[str, Array], lengths: Array) -> Replay:
+    return jax.vmap(Replay.store)(stored, played, lengths)
 
 
 def passes(num_replicas: int, per_pass: int) -> list[slice]:
@@ -156,67 +201,88 @@ class Population:
     def __init__(
         self,
         agents: AbstractAgent,
-        data: Dataset,
-        tasks: Array,
+        source: Source,
         streams: Streams,
+        rules: Rules,
         *,
-        batch_size: int,
         per_pass: int = 0,
         totals: Totals | None = None,
     ):
         if totals is None:
-            totals = zero_totals(agents, data, tasks, streams, batch_size=batch_size)
-        moving, fixed = (agents, totals), (tasks, streams)
-        self._programs, slices, self.memory = _plan(moving, data, fixed, batch_size, per_pass)
-        self._passes, copies = [], {}
-        for part in slices:
+            totals = zero_totals(agents, source, streams, rules)
+        data, own = source.data, _Pass(agents, totals, source.task, source.replay, streams)
+        self._programs, self._slices, self.memory = _plan(own, data, rules, per_pass)
+        self._passes, self._data, copies = [], [], {}
+        for part in self._slices:
             split, copied = shardings(part.stop - part.start)
-            own = (moving, fixed)
-            if len(slices) > 1:
-                own = jax.tree.map(lambda x, part=part: x[part], own)
             if copied not in copies:
                 copies[copied] = jax.device_put(data, copied)
-            self._passes.append([*jax.device_put(own, split), copies[copied]])
+            self._data.append(copies[copied])
+            # Sliced only where there are several: a slice is a copy.
+            piece = own if len(self._slices) == 1 else jax.tree.map(lambda x, part=part: x[part], own)
+            self._passes.append(jax.device_put(piece, split))
 
     @property
     def agents(self) -> AbstractAgent:
         """All replicas with a leading R. Valid until the next `run`, which overwrites the arrays."""
-        return _join([agents for (agents, _), _, _ in self._passes])
+        return _join([own.agents for own in self._passes])
 
     @property
     def totals(self) -> Totals:
         """What they have done since `restart_totals`, leaves (R,)."""
-        return _join([totals for (_, totals), _, _ in self._passes])
+        return _join([own.totals for own in self._passes])
+
+    @property
+    def replay(self) -> Replay | None:
+        """What they have played, with a leading R. Valid until the next `store`."""
+        return _join([own.replay for own in self._passes])
 
     def restart_totals(self) -> None:
         """Sums at zero; what is frozen stays so."""
-        for current in self._passes:
-            agents, totals = current[0]
-            current[0] = agents, totals.restarted()
+        self._passes = [own._replace(totals=own.totals.restarted()) for own in self._passes]
 
-    def run(self, first_step: int, num_updates: int) -> None:
+    def store(self, played: dict[str, np.ndarray], lengths: np.ndarray) -> None:
+        """Append lengths (R,) rows of `played` {field: (R, H, ...)} to the replicas' replays."""
+        for i, (own, part) in enumerate(zip(self._passes, self._slices, strict=True)):
+            rows, size = {name: rows[part] for name, rows in played.items()}, jnp.asarray(lengths[part], jnp.int32)
+            self._passes[i] = own._replace(replay=_store(own.replay, rows, size))
+
+    def run(self, first_step: int | np.ndarray, num_updates: int | np.ndarray) -> None:
         """Updates number first_step .. first_step + num_updates - 1 of every replica; returns when they are done."""
-        for current in self._passes:
-            (agents, totals), (tasks, streams), data = current
-            program = self._programs[len(tasks)]
-            current[0] = program(agents, totals, data, tasks, streams, jnp.int32(first_step), jnp.int32(num_updates))
-            jax.block_until_ready(current[0])
+        replicas = self._slices[-1].stop
+        steps = [np.broadcast_to(np.asarray(x, np.int32), replicas) for x in (first_step, num_updates)]
+        for i, (own, data, part) in enumerate(zip(self._passes, self._data, self._slices, strict=True)):
+            split, _ = shardings(part.stop - part.start)
+            first, count = (jax.device_put(x[part], split) for x in steps)
+            program = self._programs[part.stop - part.start]
+            source = Source(data, own.task, own.replay)
+            agents, totals = jax.block_until_ready(program(own.agents, own.totals, source, own.streams, first, count))
+            self._passes[i] = own._replace(agents=agents, totals=totals)
+
+
+class _Pass(NamedTuple):
+    """What belongs to the replicas of one pass, with a leading axis over them."""
+
+    agents: AbstractAgent
+    totals: Totals
+    task: Array
+    replay: Replay | None
+    streams: Streams
 
 
 def _join(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 
-def _plan(moving: Any, data: Dataset, fixed: Any, batch_size: int, per_pass: int) -> tuple[dict, list[slice], Memory]:
+def _plan(own: _Pass, data: Dataset, rules: Rules, per_pass: int) -> tuple[dict, list[slice], Memory]:
     """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
-    num_replicas = len(fixed[0])
-    limit = memory_limit()
+    num_replicas, limit = len(own.task), memory_limit()
     size = min(num_replicas, per_pass or (len(jax.devices()) if limit is None else num_replicas))
     while True:
         slices = passes(num_replicas, size)
-        programs = {n: _compile(moving, data, fixed, batch_size, n) for n in {s.stop - s.start for s in slices}}
+        programs = {n: _compile(own, data, rules, n) for n in {s.stop - s.start for s in slices}}
         largest = max(programs)
-        resident, rows = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (moving, data))
+        resident, rows = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (own, data))
         temporary = programs[largest].memory_analysis().temp_size_in_bytes
         memory = Memory(resident // shardings(largest)[0].num_devices, rows, temporary)
         if limit is None or sum(memory) < 0.9 * limit:
@@ -229,12 +295,11 @@ def _plan(moving: Any, data: Dataset, fixed: Any, batch_size: int, per_pass: int
         size = -(-size // 2)
 
 
-def _compile(moving: Any, data: Dataset, fixed: Any, batch_size: int, size: int) -> Any:
+def _compile(own: _Pass, data: Dataset, rules: Rules, size: int) -> Any:
     """`run_updates` for passes of `size` replicas."""
     split, copied = shardings(size)
-    leading = lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
-    whole = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=copied)
-    (agents, totals), (tasks, streams) = jax.tree.map(leading, (moving, fixed))
-    data, count = jax.tree.map(whole, (data, jnp.int32(0)))
-    lowered = run_updates.lower(agents, totals, data, tasks, streams, count, count, batch_size=batch_size)
-    return lowered.compile()
+    own = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split), own)
+    data = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=copied), data)
+    steps = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split)
+    source = Source(data, own.task, own.replay)
+    return run_updates.lower(own.agents, own.totals, source, own.streams, steps, steps, rules=rules).compile()

@@ -27,7 +27,7 @@ class Spec(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B windows of H transitions (conventions: `trqam_jax.data.window`)."""
+    """B windows of H transitions (conventions: `trqam_jax.data.assemble`)."""
 
     observations: Array  # (B, O), before the first action
     actions: Array  # (B, H, A)

@@ -17,7 +17,9 @@ def trained(count, per_pass):
     """(devices that hold the parameters, parameters, totals) after three updates."""
     streams = stack_streams(seeds[:count], "offline")
     made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
-    replicas = trainer.Population(made, data, tasks[:count], streams, batch_size=16, per_pass=per_pass)
+    replicas = trainer.Population(
+        made, trainer.Source(data, tasks[:count]), streams, trainer.Rules(batch_size=16), per_pass=per_pass
+    )
     replicas.run(0, 1)
     replicas.run(1, 2)
     params = replicas.agents.train.params

@@ -17,18 +17,19 @@ from trqam_jax import trainer
 from trqam_jax.errors import UserError
 from trqam_jax.streams import make_streams, named, stack_streams
 
-BATCH = 16
+RULES = trainer.Rules(batch_size=16)
 
 
 def start(name, seeds, tasks, data):
     streams = stack_streams(seeds, "offline")
     made = trainer.create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
-    totals = trainer.zero_totals(made, data, jnp.array(tasks), streams, batch_size=BATCH)
+    totals = trainer.zero_totals(made, trainer.Source(data, jnp.array(tasks)), streams, RULES)
     return made, totals, streams
 
 
 def advance(made, totals, data, tasks, streams, first, count):
-    return trainer.run_updates(made, totals, data, jnp.array(tasks), streams, first, count, batch_size=BATCH)
+    source, steps = trainer.Source(data, jnp.array(tasks)), [jnp.full(len(tasks), x) for x in (first, count)]
+    return trainer.run_updates(made, totals, source, streams, *steps, rules=RULES)
 
 
 def leaves(tree):
@@ -69,12 +70,12 @@ def test_blocks_replicas_cuts_and_restarts(name, monkeypatch, tmp_path):
             np.testing.assert_array_equal(a, b)
 
     fresh, _, _ = start(name, seeds, tasks, data)
-    one = jax.jit(original, static_argnames="batch_size")
+    one = jax.jit(original, static_argnames="rules")
     for r, task in enumerate(tasks):
         agent, stream = jax.tree.map(lambda x, r=r: x[r], (fresh, streams))
         sums = dict.fromkeys(totals.sums, 0.0)
         for step in range(7):
-            agent, info = one(agent, data, jnp.array(task), stream, jnp.int32(step), batch_size=BATCH)
+            agent, info = one(agent, trainer.Source(data, jnp.array(task)), stream, jnp.int32(step), rules=RULES)
             sums = {key: sums[key] + info[key] for key in sums}
         for key, total in totals.sums.items():
             np.testing.assert_allclose(total[r], sums[key], rtol=2e-3, atol=1e-4, err_msg=key)
@@ -157,7 +158,7 @@ def test_streams_depend_on_seed_purpose_and_phase_alone():
         for phase in ("bc", "offline")
         for key in make_streams(seed, phase)
     }
-    assert len(words) == 2 * 2 * 4
+    assert len(words) == 2 * 2 * 5
     assert named(jax.random.key(0), "a") != named(jax.random.key(0), "b")
 
 
@@ -197,7 +198,7 @@ def test_passes_cover_every_replica_once_and_evenly(num_replicas, per_pass):
 def population(per_pass, seeds=(3, 4, 5), tasks=(0, 1, 0)):
     data, tasks = tiny.dataset(), jnp.array(tasks)
     made, _, streams = start("trqam", seeds, tasks, data)
-    return trainer.Population(made, data, tasks, streams, batch_size=BATCH, per_pass=per_pass)
+    return trainer.Population(made, trainer.Source(data, tasks), streams, RULES, per_pass=per_pass)
 
 
 def test_how_replicas_are_divided_changes_no_number_but_by_rounding():
@@ -225,7 +226,7 @@ def test_a_population_starts_its_sums_anew_and_says_what_it_takes():
     np.testing.assert_array_equal(replicas.totals.count, [0, 0, 0])
     assert all(np.all(x == 0) for x in leaves(replicas.totals.sums))
     resident = sum(x.nbytes for x in jax.tree.leaves((replicas.agents, replicas.totals)))
-    assert replicas.memory.replicas == resident
+    assert 0 <= replicas.memory.replicas - resident < 1000  # keys and tasks
     assert replicas.memory.temporary > 0
 
 
