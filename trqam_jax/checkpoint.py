@@ -1,62 +1,209 @@
-"""Saving and loading parameters with orbax."""
+"""Saving and loading pytrees with orbax: a crash leaves what was there before, and damage is noticed."""
 
 import hashlib
+import json
+import os
 import pathlib
+import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_json, write_json
+from trqam_jax.logging import MAKE_ROOM, read_json, sync
 from trqam_jax.types import Params
 
-META = "trqam_jax.json"
+META, TREE = "trqam_jax.json", "tree"
+
+
+class Damaged(UserError):
+    """A checkpoint is not what was written."""
+
+
+def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
+    """A folder with the arrays of `tree` and with `meta`, and in it the digests of every file.
+
+    It is written under another name, brought to the disk, and renamed: `path` never holds half of it.
+    """
+    path = path.resolve()
+    temporary, replaced = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
+    try:
+        for folder in (temporary, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary / TREE, tree)
+        files = [file for file in sorted(temporary.rglob("*")) if file.is_file()]
+        content = {**meta, "files": {str(file.relative_to(temporary)): _sha256(file) for file in files}}
+        (temporary / META).write_text(json.dumps({**content, "digest": digest_of(content)}, indent=2) + "\n")
+        for place in (temporary, *temporary.rglob("*")):
+            sync(place)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+        sync(path.parent)
+    except (OSError, ValueError, RuntimeError) as error:  # what a full disk is here, and in orbax's storage
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); {MAKE_ROOM}") from error
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load(path: pathlib.Path, like: Any) -> Any:
+    """The tree in the structure, shapes and devices of `like` (arrays or shapes); UserError names what does not fit."""
+    verify(path)
+    expected = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
+    )
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(path.resolve() / TREE).item_metadata
+        differences = _differences(stored.tree if hasattr(stored, "tree") else stored, expected)
+        if differences:
+            raise UserError(f"{path}: does not fit these networks: {differences[0]}")
+        return checkpointer.restore(path.resolve() / TREE, expected)
+
+
+def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What was saved as `meta`, with at least these keys; a UserError if `path` is no such checkpoint, Damaged if its
+    meta file is not what it was."""
+    if not (path / META).is_file():
+        raise UserError(f"{path}: not a checkpoint of this suite (it has no {META})")
+    try:
+        content = read_json(path / META, ("files", "digest"))
+    except UserError as error:
+        raise Damaged(str(error)) from error
+    if content.pop("digest") != digest_of(content):
+        raise Damaged(f"{path / META}: damaged, its content does not match its digest")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{path}: is another kind of checkpoint, its {META} has no {', '.join(missing)}")
+    return content
+
+
+def verify(path: pathlib.Path) -> None:
+    """Damaged, naming the file, if one is missing or has another content than when it was written."""
+    for name, digest in read_meta(path)["files"].items():
+        try:
+            found = _sha256(path / name)
+        except OSError as error:
+            raise Damaged(f"{path / name}: damaged, {error.strerror}") from error
+        if found != digest:
+            raise Damaged(f"{path / name}: damaged, its content does not match its digest")
+
+
+#: What the meta file of a policy has at least.
+POLICY = ("fingerprint", "seeds", "steps")
 
 
 def save_params(path: pathlib.Path, params: Params, meta: Mapping[str, Any]) -> None:
-    """A folder with the parameters and `meta`, to which a fingerprint of the parameters' bytes is added.
-
-    The meta file comes last: a folder without it is no checkpoint.
-    """
-    path = path.resolve()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path / "params", params, force=True)
+    """A policy: its parameters and `meta`, to which a fingerprint of the parameters' bytes is added."""
     digest = hashlib.sha256()
     for key, leaf in jax.tree_util.tree_leaves_with_path(params):
         digest.update(jax.tree_util.keystr(key).encode() + np.asarray(leaf).tobytes())
-    write_json(path / META, {**meta, "fingerprint": digest.hexdigest()})
+    save(path, params, {**meta, "fingerprint": digest.hexdigest()})
 
 
-def read_meta(path: pathlib.Path) -> dict[str, Any]:
-    """What was saved as `meta`; a UserError if `path` is no checkpoint of `save_params`."""
-    file = path / META
-    if not file.is_file():
-        raise UserError(f"{path}: not a checkpoint of this suite (it has no {META})")
-    return read_json(file, ("fingerprint", "seeds", "steps"))
+class Place(NamedTuple):
+    """How far a run has come."""
+
+    phase: str
+    step: int
 
 
-def load_params(path: pathlib.Path, like: Params) -> Params:
-    """Parameters with the structure and shapes of `like` (arrays or shapes); UserError names what does not fit."""
-    read_meta(path)
-    if not (path / "params" / "_METADATA").is_file():
-        raise UserError(f"{path}: damaged, its parameters are not there")
-    expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(path.resolve() / "params").item_metadata
-        differences = _differences(dict(stored.tree if hasattr(stored, "tree") else stored), expected)
-        if differences:
-            raise UserError(f"{path}: does not fit these networks: {differences[0]}")
-        return checkpointer.restore(path.resolve() / "params", expected)
+class Checkpoints:
+    """The last two states of a run, folder/{phase}-{step}. phases: in the order in which a run goes through them."""
+
+    def __init__(self, folder: pathlib.Path, phases: tuple[str, ...]):
+        self._folder, self._phases = folder, phases
+
+    def path(self, place: Place) -> pathlib.Path:
+        """Where the state at `place` is kept."""
+        return self._folder / f"{place.phase}-{place.step}"
+
+    def places(self) -> list[Place]:
+        """All that are there, damaged or not, in their order."""
+        names = [path.name for path in self._folder.glob("*")]
+        matches = [re.fullmatch(rf"({'|'.join(self._phases)})-(\d+)", name) for name in names]
+        found = [Place(match[1], int(match[2])) for match in matches if match]
+        return sorted(found, key=lambda place: (self._phases.index(place.phase), place.step))
+
+    def save(self, place: Place, tree: Any) -> None:
+        """Write the state at `place` and forget all but the last two."""
+        for left in self._folder.glob(".*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        save(self.path(place), tree, place._asdict())
+        for old in self.places()[:-2]:
+            gone = self._folder / f".{old.phase}-{old.step}.old"
+            self.path(old).rename(gone)  # at once, so that no half of it is ever taken for a checkpoint
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def newest(self) -> Place | None:
+        """The last state that is intact, None if none was ever written, a UserError if all are damaged.
+
+        A damaged one after it is named on stderr and set aside.
+        """
+        damaged: dict[Place, Damaged] = {}
+        for place in reversed(self.places()):
+            try:
+                self._verify(place)
+            except Damaged as error:
+                damaged[place] = error
+                continue
+            for other, error in damaged.items():
+                aside = self._folder / f"damaged-{self.path(other).name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                self.path(other).rename(aside)
+                print(f"warning: {error}; going on from {self.path(place).name} instead", file=sys.stderr)
+            return place
+        if damaged:
+            raise UserError(
+                f"{self._folder}: no checkpoint is intact ({'; '.join(map(str, damaged.values()))}); "
+                "--resume=never starts over, and moves this run aside"
+            )
+        return None
+
+    def load(self, place: Place, like: Any) -> Any:
+        """The state at `place`."""
+        return load(self.path(place), like)
+
+    def _verify(self, place: Place) -> None:
+        if not (self.path(place) / META).is_file():
+            raise Damaged(f"{self.path(place) / META}: damaged, it is missing")
+        verify(self.path(place))
+
+
+def _check_room(folder: pathlib.Path, size: int) -> None:
+    """OSError if `size` bytes and a little more do not fit on the disk or into the quota.
+
+    Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size + 2**20)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Of the meta file's other entries."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differences(stored: Any, expected: Any) -> list[str]:
+    """The leaves whose shapes differ, by name."""
+
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        return {
-            jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
     have, want = shapes(stored), shapes(expected)
     return [
@@ -64,3 +211,7 @@ def _differences(stored: Any, expected: Any) -> list[str]:
         for name in sorted(have.keys() | want.keys())
         if have.get(name) != want.get(name)
     ]
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,34 +1,67 @@
 """What a run leaves behind: CSV rows, JSON files, and optional mirrors that may fail without stopping a run."""
 
+import contextlib
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from trqam_jax.errors import UserError
 
 
 class CsvWriter:
-    """Appends rows with a fixed header; each call reaches the disk before it returns."""
+    """Appends rows with a fixed header; each call reaches the disk before it returns, or leaves the file as it was."""
 
     def __init__(self, path: pathlib.Path, columns: list[str]):
         self._path, self._columns = path, columns
         if not path.exists():
-            with path.open("w", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow(columns)
+            write_text(path, ",".join(columns) + "\n")
+        found = path.read_text().partition("\n")[0].split(",")
+        if found != columns:
+            raise UserError(f"{path}: has the columns {', '.join(found)}, not {', '.join(columns)}; move it away")
 
     def write(self, rows: list[Mapping[str, Any]]) -> None:
         """Missing columns are left empty; an unknown one is an error."""
-        with self._path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
-            writer.writerows([{key: _text(value) for key, value in row.items()} for row in rows])
-            file.flush()
-            os.fsync(file.fileno())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        writer.writerows([{key: _text(value) for key, value in row.items()} for row in rows])
+        data = text.getvalue().encode()
+        with _named(self._path), self._path.open("ab", buffering=0) as file:
+            size = self._path.stat().st_size
+            try:
+                while data:
+                    data = data[file.write(data) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)  # half a row would break every reader
+                raise
+
+
+def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: int) -> list[dict[str, str]]:
+    """Atomically drop the rows that are not to be kept, and at the end what a crash tore: a line without its end, and a
+    group with fewer than `group` rows. Kept lines stay as they are to the byte; they are returned, read."""
+    if not path.exists():
+        return []
+    # No value holds a line break, so a line is a row.
+    header, *lines = path.read_bytes().decode(errors="replace").split("\n")[:-1] or [""]
+    columns = header.split(",")
+    rows = list(csv.DictReader(lines, columns))
+    whole = len(rows) - len(rows) % group
+    for number, row in enumerate(rows[:whole], start=2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: line {number} is damaged; move the file away or mend it")
+    kept = [(line, row) for line, row in zip(lines[:whole], rows[:whole], strict=True) if keep(row)]
+    if not header:
+        path.unlink()
+    elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
+        write_text(path, "".join(f"{line}\n" for line in [header, *(line for line, _ in kept)]))
+    return [row for _, row in kept]
 
 
 def _text(value: Any) -> Any:
@@ -56,9 +89,45 @@ def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Atomically, with sorted keys."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Atomically: whatever happens, the file has its old content or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    temporary.replace(path)
+    with _named(path):
+        try:
+            with temporary.open("w", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+#: What to do about a full disk, at the end of an error message.
+MAKE_ROOM = "what was written before is intact; make room and start the same command again"
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+    """The system's errors name no file where a disk is full: this one does."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {MAKE_ROOM}") from error
 
 
 PACKAGES = (

@@ -15,7 +15,7 @@ from envs import suite
 from experiments import config as configuration
 from experiments.run import cloned_policy
 from trqam_jax import import_checkpoint
-from trqam_jax.checkpoint import load_params, read_meta
+from trqam_jax.checkpoint import load, read_meta
 from trqam_jax.errors import UserError
 from trqam_jax.flow import sample_ode
 from trqam_jax.networks import Velocity, bind, init_params
@@ -38,7 +38,7 @@ def test_a_released_policy_acts_as_it_did(tmp_path):
     network = Velocity((16, 16, 16), SPEC.chunk_dim)
     fresh = init_params(jax.random.key(0), {"actor": (network, (SPEC.observation_dim, SPEC.chunk_dim, 1))})["actor"]
     like = jax.tree.map(lambda x: x[None], fresh)  # one policy
-    params = jax.tree.map(lambda x: x[0], load_params(tmp_path / "out", like))
+    params = jax.tree.map(lambda x: x[0], load(tmp_path / "out", like))
     with np.load(FOLDER / "peer_checkpoint_expected.npz") as file:
         expected = dict(file)
     with jax.default_matmul_precision("highest"):

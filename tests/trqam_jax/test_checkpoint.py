@@ -1,0 +1,172 @@
+"""Damage is noticed, a kill at any moment leaves a checkpoint to go on from, and a full disk harms none."""
+
+import errno
+import os
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trqam_jax.checkpoint import META, POLICY, Checkpoints, Damaged, Place, load, read_meta, save_params
+from trqam_jax.errors import UserError
+
+PHASES = ("bc", "offline")
+LIKE = {"w": jnp.zeros((2, 3)), "n": jnp.zeros(2, jnp.int32)}
+
+
+class Killed(BaseException):
+    """As good as kill -9 for what is on the disk: nothing catches it."""
+
+
+def tree(step):
+    return {"w": jnp.full((2, 3), step / 7), "n": jnp.array([step, jnp.iinfo(jnp.int32).max])}
+
+
+def saved(folder, *places):
+    checkpoints = Checkpoints(folder, PHASES)
+    for place in places:
+        checkpoints.save(Place(*place), tree(place[1]))
+    return checkpoints
+
+
+def assert_holds(checkpoints, place):
+    assert checkpoints.newest() == place
+    for a, b in zip(jax.tree.leaves(checkpoints.load(place, LIKE)), jax.tree.leaves(tree(place[1])), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    saved(folder, ("offline", 9), ("offline", 10))
+    return folder
+
+
+def test_the_last_two_are_kept_in_the_order_of_phases(tmp_path):
+    assert Checkpoints(tmp_path / "none", PHASES).newest() is None
+    checkpoints = saved(tmp_path, ("bc", 90), ("offline", 9), ("offline", 10))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["offline-10", "offline-9"]
+    assert_holds(checkpoints, Place("offline", 10))
+    checkpoints.save(Place("offline", 10), tree(10))  # again, in its place
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["offline-10", "offline-9"]
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert_holds(Checkpoints(moved, PHASES), Place("offline", 10))
+
+
+def test_another_shape_is_named(two):
+    with pytest.raises(UserError, match=r"does not fit.*w has shape \(2, 3\), expected \(4, 3\)"):
+        load(two / "offline-10", {**LIKE, "w": jnp.zeros((4, 3))})
+
+
+def spoil(path, how):
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "flipped"])
+def test_a_spoilt_file_of_the_newest_is_named_and_the_one_before_is_used(two, tmp_path, how, capsys):
+    names = [file.relative_to(two / "offline-10") for file in (two / "offline-10").rglob("*") if file.is_file()]
+    assert len(names) > 5
+    for i, name in enumerate(names):
+        folder = shutil.copytree(two, tmp_path / str(i))
+        spoil(folder / "offline-10" / name, how)
+        assert Checkpoints(folder, PHASES).newest() == ("offline", 9), name
+        warning = capsys.readouterr().err
+        assert f"offline-10/{name}: " in warning
+        assert "damaged" in warning
+        assert sorted(path.name for path in folder.iterdir()) == ["damaged-offline-10", "offline-9"]
+        assert Checkpoints(folder, PHASES).newest() == ("offline", 9)
+    assert_holds(Checkpoints(folder, PHASES), Place("offline", 9))
+
+
+def test_any_flipped_byte_of_the_meta_file_is_noticed(two, tmp_path):
+    path = shutil.copytree(two, tmp_path / "copy") / "offline-10"
+    content = (path / META).read_bytes()
+    expected = read_meta(path)
+    for i in range(len(content)):
+        (path / META).write_bytes(content[:i] + bytes([content[i] ^ 4]) + content[i + 1 :])
+        try:
+            found = read_meta(path)
+        except Damaged:
+            continue
+        assert found == expected  # white space between entries means nothing
+
+
+def test_if_none_is_intact_the_way_out_is_named_and_nothing_is_touched(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "copy")
+    for name in ("offline-9", "offline-10"):
+        spoil(folder / name / META, "truncated")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no checkpoint is intact.*offline-10.*offline-9.*--resume=never"):
+            Checkpoints(folder, PHASES).newest()
+    assert sorted(path.name for path in folder.iterdir()) == ["offline-10", "offline-9"]
+
+
+def test_a_kill_at_any_moment_of_saving_leaves_one_to_go_on_from(two, tmp_path, monkeypatch):
+    """At every fsync, rename and removal in turn."""
+    left = 0
+
+    def fatal(original):
+        def wrapped(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    for owner, name in ((os, "fsync"), (pathlib.Path, "rename"), (shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, fatal(getattr(owner, name)))
+    newest = []
+    for moment in range(1, 100):
+        folder = shutil.copytree(two, tmp_path / str(moment))
+        left = moment
+        try:
+            # The odd moments are of a save in the place of one that is there.
+            saved(folder, ("offline", 10 if moment % 2 else 11))
+            break
+        except Killed:
+            left = 0
+            newest.append(Checkpoints(folder, PHASES).newest().step)
+            assert_holds(saved(folder, ("offline", 12)), Place("offline", 12))
+            assert len(list(folder.iterdir())) == 2
+    assert moment > 15
+    assert set(newest) == {9, 10, 11}
+
+
+def test_a_full_disk_is_one_clear_error(two, tmp_path, monkeypatch):
+    folder = shutil.copytree(two, tmp_path / "copy")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("posix_fallocate", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(UserError, match=r"offline-11: .*cannot be written \(No space left .*make room"):
+                saved(folder, ("offline", 11))
+        assert sorted(path.name for path in folder.iterdir()) == ["offline-10", "offline-9"]
+    assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
+
+
+def test_policies_have_the_fingerprint_of_their_content(tmp_path):
+    prints = []
+    for name, params in (("a", tree(1)), ("b", tree(1)), ("c", tree(2))):
+        save_params(tmp_path / name, params, {"seeds": [0], "steps": 3})
+        prints.append(read_meta(tmp_path / name)["fingerprint"])
+    assert prints[0] == prints[1] != prints[2]
+    with pytest.raises(UserError, match="not a checkpoint"):
+        read_meta(tmp_path)
+    saved(tmp_path, ("bc", 3))
+    with pytest.raises(UserError, match=r"another kind of checkpoint.*fingerprint"):
+        read_meta(tmp_path / "bc-3", POLICY)
