@@ -1,13 +1,18 @@
 """The flags that the commands share, and the configuration they mean. Imports no JAX: worker processes come by here."""
 
 import argparse
+import os
 import re
 import sys
 from typing import Any, NoReturn
 
 from absl import flags
 
+from experiments.interrupt import Interrupted
 from trqam_jax.errors import UserError, suggest
+
+#: The exit status of a run that a signal stopped and that the same command continues (sysexits.h calls it TEMPFAIL).
+EXIT_INTERRUPTED = os.EX_TEMPFAIL
 
 SHARED_FLAGS = [
     flags.DEFINE_string("env", "puzzle-4x4", "Domain (its default task), DOMAIN-taskK, or OGBench's singletask name."),
@@ -26,10 +31,15 @@ SHARED_FLAGS = [
     flags.DEFINE_integer("eval_interval", None, "Updates between evaluations."),
     flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and replica."),
     flags.DEFINE_integer("video_episodes", None, "Episodes per evaluation and replica to write as GIFs."),
-    flags.DEFINE_integer(
-        "replicas_per_pass", None, "Replicas that train in one dispatch; default: what memory allows."
-    ),
-    flags.DEFINE_integer("log_interval", None, "Updates between rows of train.csv."),
+    flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase, per replica."),
+    flags.DEFINE_integer("start_training", None, "Online: transitions that are stored at the first update."),
+    flags.DEFINE_integer("updates_per_step", None, "Online: updates per environment step (the UTD ratio)."),
+    flags.DEFINE_bool("balanced_sampling", None, "Online: one half of every minibatch from what was played."),
+    flags.DEFINE_float("kl_budget_online", None, "KL budget of the online phase; default: as offline."),
+    flags.DEFINE_integer("log_interval", None, "Steps between rows of train.csv."),
+    flags.DEFINE_integer("replicas_per_pass", None, "Replicas in one dispatch; default: what memory allows."),
+    flags.DEFINE_integer("save_interval", None, "Updates between checkpoints; online: --config.online.save_interval."),
+    flags.DEFINE_enum("resume", None, ["auto", "must", "never"], "Go on with an interrupted run of the same settings?"),
 ]
 
 
@@ -38,8 +48,11 @@ SHARED = {flag.name: flag for flag in SHARED_FLAGS}
 
 def fail(error: BaseException) -> NoReturn:
     """One line on stderr and a non-zero exit, for what the user can do something about."""
+    if isinstance(error, Interrupted):
+        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     if isinstance(error, KeyboardInterrupt):
-        print("error: interrupted; the rows so far are kept, and the run cannot be resumed yet", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         sys.exit(130)
     if isinstance(error, OSError) and error.strerror:
         sys.exit(f"error: {error.filename or 'system'}: {error.strerror}")

@@ -26,7 +26,14 @@ FLAG_KEYS = {
     "bc_checkpoint": "bc.checkpoint",
     "offline_steps": "train.offline_steps",
     "log_interval": "train.log_interval",
+    "save_interval": "train.save_interval",
     "replicas_per_pass": "train.replicas_per_pass",
+    "online_steps": "online.steps",
+    "start_training": "online.start_training",
+    "updates_per_step": "online.updates_per_step",
+    "balanced_sampling": "online.balanced_sampling",
+    "kl_budget_online": "online.kl_budget",
+    "resume": "run.resume",
     "eval_interval": "eval.interval",
     "eval_episodes": "eval.episodes",
     "video_episodes": "eval.video_episodes",
@@ -65,11 +72,25 @@ def base() -> dict[str, dict[str, Any]]:
         "train": {
             "batch_size": 256,
             "offline_steps": 1_000_000,
-            "log_interval": 5_000,
+            "log_interval": 5_000,  # updates, online environment steps
+            "save_interval": 10_000,
             "replicas_per_pass": 0,  # 0: one per device on a CPU, elsewhere what memory allows
         },
+        "online": {
+            "steps": 0,  # of the environment, per replica
+            "start_training": 5_000,  # stored transitions at the first update
+            "updates_per_step": 1,  # UTD ratio
+            "balanced_sampling": False,  # half of a minibatch from what was played; acts at random until start_training
+            "kl_budget": None,  # None: as offline
+            "save_interval": 10_000,  # environment steps; a save ends the episodes, so it is part of the result
+        },
         "eval": {"interval": 50_000, "episodes": 50, "video_episodes": 0, "workers": 0},  # workers 0: one per core
-        "run": {"out_dir": "runs", "group": "default", "mirrors": ()},  # mirrors: tensorboard, wandb
+        "run": {
+            "out_dir": "runs",
+            "group": "default",
+            "mirrors": (),  # tensorboard, wandb
+            "resume": "auto",  # go on with an interrupted run; must: and fail if there is none; never: start over
+        },
     }
 
 
@@ -153,7 +174,7 @@ def _parse(text: str) -> Any:
         return text
 
 
-_OPTIONAL = ("agent.clip_norm",)  # floats that may be None
+_OPTIONAL = ("agent.clip_norm", "online.kl_budget")  # floats that may be None
 
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:
@@ -191,7 +212,13 @@ _LEAST = {
     "train.batch_size": 1,
     "train.offline_steps": 0,
     "train.log_interval": 1,
+    "train.save_interval": 1,
     "train.replicas_per_pass": 0,
+    "online.steps": 0,
+    "online.start_training": 1,
+    "online.updates_per_step": 1,
+    "online.kl_budget": 0.0,
+    "online.save_interval": 1,
     "eval.interval": 1,
     "eval.episodes": 0,
     "eval.video_episodes": 0,
@@ -208,6 +235,7 @@ _LEAST = {
     "agent.clip_norm": 0.0,
     "agent.learning_rate": 0.0,
 }
+RESUME = ("auto", "must", "never")
 _MOST = {"agent.discount": 1.0, "agent.tau": 1.0}
 
 
@@ -220,10 +248,17 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f"{key} is {value}, expected a finite number" + (f", {limits}" if key in _LEAST else ""))
     if not config.agent.hidden_dims or min(config.agent.hidden_dims) < 1:
         raise UserError(f"agent.hidden_dims is {config.agent.hidden_dims}, expected positive widths like 512,512")
+    if config.online.kl_budget is not None and "kl_budget" not in config.agent:
+        raise UserError(f"--kl_budget_online={config.online.kl_budget}: {config.agent_name} has no trust region")
+    horizon = suite.DOMAINS[config.env].horizon
+    if config.online.balanced_sampling and config.online.start_training < horizon:
+        raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")
     if config.bc.checkpoint and config.bc.steps:
         raise UserError(f"bc.checkpoint is given, so nothing is cloned: add --bc_steps=0 (it is {config.bc.steps})")
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
+    if config.run.resume not in RESUME:
+        raise UserError(f"--resume={config.run.resume}: unknown.{suggest(config.run.resume, RESUME)}")
     for name in config.run.mirrors:
         if name not in MIRRORS:
             raise UserError(f"Unknown mirror {name!r}.{suggest(str(name), MIRRORS)}")
@@ -288,12 +323,12 @@ def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
 
     of_cloning: over what changes the cloned policy.
     """
-    sections = ("agent.", "bc.", "data.")
+    sections = ("agent.", "bc.", "data.") if of_cloning else ("agent.", "bc.", "data.", "online.")
     kept = {
         key: value
         for key, value in flatten(config).items()
         if key.startswith(sections) or key in ("agent_name", "env", "protocol", "train.batch_size")
     }
-    for key in (*PLACES, *(_UNUSED_BY_CLONING if of_cloning else ())):
+    for key in (*PLACES, *(_UNUSED_BY_CLONING if of_cloning else ("online.steps",))):
         del kept[key]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,17 +1,18 @@
 """The folder a run leaves behind (README, "What a run leaves behind")."""
 
-import json
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.config import PLACES, digest, flatten, notes
+from experiments.config import digest, notes
 from trqam_jax import logging
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Episodes
+from trqam_jax.trainer import Totals
 
 REPLICA_COLUMNS = ["env", "task", "agent", "seed", "phase", "step"]
 EVAL_COLUMNS = [*REPLICA_COLUMNS, "episodes", "success", "return", "length", "status"]
@@ -19,7 +20,7 @@ TIME_COLUMNS = ["phase", "step", "updates_per_second", "eval_seconds", "env_step
 
 
 class Diverged(UserError):
-    """A loss is no longer finite."""
+    """No replica is left whose losses are finite."""
 
 
 class Replica(NamedTuple):
@@ -35,53 +36,84 @@ def folder_of(config: ConfigDict, *, of_cloning: bool = False) -> pathlib.Path:
     return root / f"{'cloned' if of_cloning else config.agent_name}-{digest(config, of_cloning=of_cloning)}"
 
 
-def is_finished(folder: pathlib.Path, config: ConfigDict) -> bool:
-    """Whether this very run is there. A UserError if the folder holds an unfinished or a different one."""
-    if not folder.exists():
-        return False
-    if not (folder / "DONE").exists():
-        raise UserError(
-            f"{folder}: a run is going on there, or was interrupted and cannot be resumed yet; "
-            "if no process writes to it, move it away; or choose another --group"
-        )
-    # Through JSON, so that tuples compare as what was written.
-    wanted = flatten(json.loads(json.dumps(config.to_dict())))
-    stored = flatten(logging.read_json(folder / "config.json", tuple(config.keys())))
-    for key, value in wanted.items():
-        if key not in _NO_DIFFERENCE and stored.get(key) != value:
-            raise UserError(
-                f"{folder}: holds a finished run with {key} = {stored.get(key)}, not {value}; choose another --group"
-            )
-    return True
-
-
-_NO_DIFFERENCE = (*PLACES, "run.out_dir", "run.group", "run.mirrors", "eval.workers", "train.replicas_per_pass")
+Keep = Callable[[str, str, int], bool]
+Row = dict[str, str]
 
 
 class Recorder:
-    """Writes the tables of one run; creating it creates the folder."""
+    """Writes the tables of one run into its folder, which is no longer DONE.
 
-    def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica]):
+    keep("train" or "eval", phase, step): whether rows that are there already stay. They are not written again, and
+    what a crash tore goes.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica], keep: Keep):
         self.folder, self._config, self._replicas = folder, config, replicas
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            raise UserError(f"{folder}: another process has just started this very run") from None
+        self._status = ["ok"] * len(replicas)  # or frozen
+        (folder / "DONE").unlink(missing_ok=True)
         logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
-        logging.write_json(folder / "versions.json", logging.versions())
+        self._write_versions()
+        self._has = {
+            (table, row["phase"], int(row["step"]))
+            for table in ("train", "eval")
+            for row in self._cut(table, len(replicas), lambda row, table=table: table, keep)
+        }
+        self._cut("times", 1, lambda row: "eval" if row["eval_seconds"] else "train", keep)
         self._eval = logging.CsvWriter(folder / "eval.csv", EVAL_COLUMNS)
         self._times = logging.CsvWriter(folder / "times.csv", TIME_COLUMNS)
         self._mirrors = logging.Mirrors(list(config.run.mirrors), folder, config.to_dict())
         self._train: logging.CsvWriter | None = None
 
+    def _cut(self, table: str, group: int, about: Callable[[Row], str], keep: Keep) -> list[Row]:
+        """The rows of a table that stay, about(row) being the table that a row of it speaks of."""
+        path = self.folder / f"{table}.csv"
+        return logging.cut_csv(path, lambda row: keep(about(row), row["phase"], int(row["step"])), group)
+
+    def has(self, table: str, phase: str, step: int) -> bool:
+        """Whether the rows of that place were there when the run was started again."""
+        return (table, phase, step) in self._has
+
+    def _write_versions(self) -> None:
+        path, versions = self.folder / "versions.json", logging.versions()
+        if path.exists():
+            before = logging.read_json(path)
+            changed = [
+                f"{key} {before.get(key)} -> {value}" for key, value in versions.items() if before.get(key) != value
+            ]
+            if changed:
+                print(f"warning: {path}: going on with {', '.join(changed)}; numbers may differ", file=sys.stderr)
+        logging.write_json(path, versions)
+
     def _row(self, r: int, phase: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         own = {"env": self._config.env, "agent": self._config.agent_name, "phase": phase, "step": step}
+        own["status"] = self._status[r]
         return {**own, **self._replicas[r]._asdict(), **values}
 
-    def train(self, phase: str, step: int, means: Mapping[str, np.ndarray], updates_per_second: float) -> None:
-        """One row per replica; means: {metric: (R,)}. Diverged if one is not finite, once the rows are written."""
+    def train(self, phase: str, step: int, totals: Totals, updates_per_second: float) -> None:
+        """One row per replica: its means, of the updates that count. Diverged, after the rows, if all are frozen."""
+        means, frozen_at = totals.means(), np.asarray(totals.frozen_at)
+        for r, update in enumerate(frozen_at):
+            if update >= 0 and self._status[r] == "ok":
+                self._status[r] = "frozen"
+                print(f"warning: {self._name(r)} is frozen: {phase} update {update} was not finite", file=sys.stderr)
+        if not self.has("train", phase, step):
+            self._write_train(phase, step, means, updates_per_second)
+        if (frozen_at >= 0).all():
+            raise Diverged(
+                f"{self._name(int(frozen_at.argmax()))}: {phase} update {frozen_at.max()} was not finite, and no "
+                f"replica is left that goes on; the rows so far are in {self.folder}"
+            )
+
+    def frozen(self) -> list[str]:
+        """The replicas that are."""
+        return [self._name(r) for r, status in enumerate(self._status) if status == "frozen"]
+
+    def _name(self, r: int) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self._replicas[r]._asdict().items() if value != "")
+
+    def _write_train(self, phase: str, step: int, means: Mapping[str, np.ndarray], updates_per_second: float) -> None:
         if self._train is None:
-            self._train = logging.CsvWriter(self.folder / "train.csv", [*REPLICA_COLUMNS, *sorted(means)])
+            self._train = logging.CsvWriter(self.folder / "train.csv", [*REPLICA_COLUMNS, "status", *sorted(means)])
         rows = [
             self._row(r, phase, step, {name: values[r] for name, values in means.items()})
             for r in range(len(self._replicas))
@@ -89,13 +121,6 @@ class Recorder:
         self._train.write(rows)
         self._times.write([{"phase": phase, "step": step, "updates_per_second": round(updates_per_second, 3)}])
         self._mirrors.write("train", rows)
-        for row in rows:
-            for name in sorted(means):
-                if not np.isfinite(row[name]):
-                    raise Diverged(
-                        f"task {row['task']}, seed {row['seed']}: {name} is {row[name]} by {phase} update {step}; "
-                        f"the rows so far are in {self.folder}"
-                    )
 
     def eval(self, phase: str, step: int, episodes: Episodes, seconds: float) -> None:
         """One row per replica: means over its episodes."""
@@ -109,7 +134,6 @@ class Recorder:
                     "success": episodes.success[r].mean(),
                     "return": episodes.returns[r].mean(),
                     "length": episodes.lengths[r].mean(),
-                    "status": "ok",
                 },
             )
             for r in range(len(self._replicas))

@@ -2,9 +2,9 @@
 
 import contextlib
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,51 +14,222 @@ from tqdm import tqdm
 
 import agents
 from envs import ogbench, suite
+from envs.actors import Actors
 from envs.slots import VectorSlots
 from experiments import config as configuration
-from experiments.records import Recorder, Replica, folder_of, is_finished
-from trqam_jax import checkpoint, data, trainer
+from experiments import interrupt
+from experiments.phases import Offline, Online, Progress, Schedule, train
+from experiments.records import Diverged, Recorder, Replica, folder_of
+from experiments.resume import PHASES, claimed
+from trqam_jax import checkpoint, data, logging, trainer
 from trqam_jax.agent import AbstractAgent
+from trqam_jax.checkpoint import Place
 from trqam_jax.errors import UserError
-from trqam_jax.evaluation import evaluate, start_seeds
+from trqam_jax.evaluation import Slots, evaluate, start_seeds
+from trqam_jax.replay import Replay
 from trqam_jax.streams import stack_streams
-from trqam_jax.types import Array, Params, Spec
-
-DISPATCH_SECONDS = 0.5  # how often the host hears from the device
-AfterUpdates = Callable[[AbstractAgent, int, dict[str, np.ndarray], float], None]
+from trqam_jax.types import Params, Spec
 
 
 def run(config: ConfigDict) -> pathlib.Path:
     """Everything `main.py` does once its flags are understood. Returns the run's folder, complete."""
     domain = suite.DOMAINS[config.env]
-    config, path = locate(config, domain)
-    folder = folder_of(config)
-    if is_finished(folder, config):
-        print(f"finished already: {folder}")
-        return folder
+    with interrupt.watched():
+        config, path = locate(config, domain)
+        folder = folder_of(config)
+        with claimed(folder, config) as finished:
+            if finished:
+                print(f"finished already: {folder}")
+            else:
+                run_in(folder, config, domain, path)
+    return folder
+
+
+def run_in(folder: pathlib.Path, config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> None:
+    """The run, from where its folder has it, to its end."""
     replicas = [Replica(task, seed) for task in config.tasks for seed in config.run.seeds]
+    checkpoints = checkpoint.Checkpoints(folder / "checkpoints", PHASES)
+    every = config.train.log_interval, config.eval.interval
+    schedules = {
+        "offline": Schedule(config.train.offline_steps, *every, config.train.save_interval),
+        "online": Schedule(config.online.steps, *every, config.online.save_interval),
+    }
+    start = starting_place(folder, checkpoints, schedules)
     with contextlib.ExitStack() as stack:
-        slots = stack.enter_context(
-            VectorSlots(
-                domain,
-                [replica.task for replica in replicas],
-                domain.horizon,
-                config.eval.episodes,
-                workers=config.eval.workers or None,
-                video=config.eval.video_episodes > 0,
-            )
-        )
+        slots = stack.enter_context(simulators(config, domain, replicas))
+        actors = stack.enter_context(acting_simulators(config, domain, replicas)) if config.online.steps else None
         dataset = load_data(config, domain, path)
-        velocity, steps = cloned_policy(config, domain, dataset)
-        recorder = Recorder(folder, config, replicas)
+        # A run under way has the cloned policy in its own parameters.
+        velocity, steps = cloned_policy(config, domain, dataset) if start == ("offline", 0) else (None, 0)
+        recorder = Recorder(folder, config, replicas, schedules[start.phase].keeps(start))
         if velocity is not None:
             cloner = make_agents("bc", configuration.cloning(config), domain, replicas, velocity)
             evaluation(config, recorder, slots, replicas, cloner, "bc", steps)
         if config.agent_name != "bc":
+            tasks = jnp.array([config.tasks.index(replica.task) for replica in replicas])
+            fine_tuning = FineTuning(config, recorder, slots, replicas, checkpoints, trainer.Source(dataset, tasks))
             fine_tuned = make_agents(config.agent_name, config, domain, replicas, velocity)
-            fine_tune(config, recorder, slots, replicas, fine_tuned, dataset)
+            totals = None
+            if start.phase == "offline":
+                fine_tuned, totals = fine_tuning.offline(fine_tuned, start, schedules["offline"])
+                start = Place("online", 0)
+            if actors is not None:
+                fine_tuning.online(fine_tuned, totals, start, schedules["online"], actors)
         recorder.done()
-    return folder
+
+
+class FineTuning(NamedTuple):
+    """What the phases of fine-tuning share."""
+
+    config: ConfigDict
+    recorder: Recorder
+    slots: Slots
+    replicas: list[Replica]
+    checkpoints: checkpoint.Checkpoints
+    source: trainer.Source
+
+    def offline(
+        self, fine_tuned: AbstractAgent, start: Place, schedule: Schedule
+    ) -> tuple[AbstractAgent, trainer.Totals]:
+        """The offline phase: the replicas at its end, and their totals."""
+        population = self._population(fine_tuned, None, start, trainer.Rules(self.config.train.batch_size))
+        self._train(Offline(population), start, schedule)
+        return population.agents, population.totals
+
+    def online(
+        self,
+        fine_tuned: AbstractAgent,
+        totals: trainer.Totals | None,
+        start: Place,
+        schedule: Schedule,
+        actors: Actors,
+    ) -> None:
+        """The online phase, each replica in a simulator of its own. What was frozen stays so."""
+        settings = self.config.online
+        rules = trainer.Rules(
+            self.config.train.batch_size, settings.start_training, settings.updates_per_step, settings.balanced_sampling
+        )
+        if settings.kl_budget is not None and not start.step:
+            fine_tuned = fine_tuned.replace(dual=fine_tuned.dual.with_budget(settings.kl_budget))
+        population = self._population(fine_tuned, totals, start, rules, capacity=schedule.total)
+        seeds = [replica.seed for replica in self.replicas]
+        progress = Online(population, actors, seeds, stack_streams(seeds, "online"), rules, schedule)
+        self._train(progress, start, schedule)
+        total = sum(progress.seconds.values())
+        if total:
+            shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in progress.seconds.items())
+            speed = (schedule.total - start.step) * len(seeds) / total
+            print(f"online: {speed:,.1f} environment steps per second of all replicas; time: {shares}")
+
+    def _population(
+        self,
+        agents: AbstractAgent,
+        totals: trainer.Totals | None,
+        start: Place,
+        rules: trainer.Rules,
+        capacity: int = 0,
+    ) -> trainer.Population:
+        """The replicas at `start`, with room for `capacity` transitions and a chunk."""
+        streams, replay, spec = stack_streams([r.seed for r in self.replicas], start.phase), None, agents.spec
+        sizes = spec.observation_dim, spec.action_dim
+        if capacity:
+            replay = Replay.of_replicas(len(self.replicas), start.step, *sizes)
+        source = self.source._replace(replay=replay)
+        if totals is None:
+            totals = trainer.zero_totals(agents, source, streams, rules)
+        if start.step:
+            like = (agents, totals) if replay is None else (agents, totals, replay)
+            agents, totals, *stored = self.checkpoints.load(start, like)
+            replay = stored[0] if stored else None
+        if replay is not None:
+            source = source._replace(replay=replay.resized(capacity + spec.horizon))
+        per_pass = self.config.train.replicas_per_pass
+        population = trainer.Population(agents, source, streams, rules, per_pass=per_pass, totals=totals)
+        print(f"{start.phase}: memory {population.memory}")
+        return population
+
+    def _train(self, progress: Progress, start: Place, schedule: Schedule) -> None:
+        def after(population: trainer.Population, step: int, speed: float) -> None:
+            self.recorder.train(start.phase, step, population.totals, speed)
+            if schedule.evaluates(step):
+                evaluation(self.config, self.recorder, self.slots, self.replicas, population.agents, start.phase, step)
+
+        train(progress, start, schedule, self.checkpoints, after)
+
+
+@contextlib.contextmanager
+def simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]) -> Iterator[Slots]:
+    """Where the replicas are evaluated. Their processes outlive a Ctrl-C, but not what else ends the whole group."""
+    with interrupt.kept_from_children():
+        slots = VectorSlots(
+            domain,
+            [replica.task for replica in replicas],
+            domain.horizon,
+            config.eval.episodes,
+            workers=config.eval.workers or None,
+            video=config.eval.video_episodes > 0,
+        )
+    try:
+        with slots:
+            yield slots
+    except OSError:
+        interrupt.check()  # that ended them: no error
+        raise
+
+
+@contextlib.contextmanager
+def acting_simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]) -> Iterator[Actors]:
+    """Where the replicas act online."""
+    with interrupt.kept_from_children():
+        actors = Actors(
+            domain,
+            [replica.task for replica in replicas],
+            domain.horizon,
+            sparse=config.data.sparse,
+            workers=config.eval.workers or None,
+        )
+    with actors:
+        yield actors
+
+
+def starting_place(
+    folder: pathlib.Path, checkpoints: checkpoint.Checkpoints, schedules: Mapping[str, Schedule]
+) -> Place:
+    """The newest checkpoint's place, or the beginning of the first phase of `schedules`.
+
+    Online only at a multiple of the interval, or at the very end: elsewhere a run ended whose total was smaller, and one
+    with this total would have gone on with its episodes there.
+    """
+
+    def usable(place: Place) -> bool:
+        schedule = schedules[place.phase]
+        return place.phase != "online" or place.step % schedule.save == 0 or place.step == schedule.total
+
+    newest = checkpoints.newest(usable)
+    if newest is None:
+        if (folder / "DONE").exists():
+            raise UserError(
+                f"{folder}: is finished and has no checkpoint to be continued from; "
+                "--resume=never starts over, and moves it aside"
+            )
+        return Place(next(iter(schedules)), 0)
+    phases = list(schedules)
+    reached = {phase: newest.step if phase == newest.phase else 0 for phase in phases}
+    if newest.phase == "online":
+        stored = logging.read_json(folder / "config.json", ("train",))
+        reached["offline"] = stored["train"]["offline_steps"]
+        if reached["offline"] < schedules["offline"].total:
+            raise UserError(
+                f"{folder}: is online already, after {reached['offline']} offline updates; ask for as many, or choose "
+                "another --group"
+            )
+    for phase, step in reached.items():
+        if step > schedules[phase].total:
+            raise UserError(
+                f"{folder}: is at {phase} step {step} already, past {schedules[phase].total}; choose another --group"
+            )
+    print(f"going on from {checkpoints.path(newest)}")
+    return newest
 
 
 def locate(config: ConfigDict, domain: suite.Domain) -> tuple[ConfigDict, pathlib.Path]:
@@ -67,7 +238,7 @@ def locate(config: ConfigDict, domain: suite.Domain) -> tuple[ConfigDict, pathli
     if config.agent_name == "bc" and not (config.bc.checkpoint or config.bc.steps):
         raise UserError("--agent=bc has nothing to do: give --bc_steps or --bc_checkpoint")
     if config.bc.checkpoint:
-        given = checkpoint.read_meta(pathlib.Path(config.bc.checkpoint).expanduser())["fingerprint"]
+        given = checkpoint.read_meta(pathlib.Path(config.bc.checkpoint).expanduser(), checkpoint.POLICY)["fingerprint"]
     path = ogbench.find(
         domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
     )
@@ -98,9 +269,9 @@ def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Datase
         place = clone(own, domain, dataset)
     else:
         return None, 0
-    meta = checkpoint.read_meta(place)
+    meta = checkpoint.read_meta(place, checkpoint.POLICY)
     shapes = jax.eval_shape(lambda: create("bc", own, domain, meta["seeds"])).train.params["actor"]
-    velocity = checkpoint.load_params(place, shapes)
+    velocity = checkpoint.load(place, shapes)
     print(f"cloned policy: {place}, {meta['steps']:,} updates")
     if meta.get("env") not in (None, config.env):
         raise UserError(f"{place}: was cloned on {meta['env']}, not on {config.env}")
@@ -122,60 +293,30 @@ def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> pa
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = folder_of(config, of_cloning=True)
     place = folder / "checkpoints" / str(config.bc.steps)
-    if folder.exists():
-        if not (folder / "DONE").exists():
-            raise UserError(
-                f"{folder}: a cloning is going on there, or was interrupted; "
-                "if no process writes to it, move it away; or choose another --group"
-            )
-        return place
-    recorder = Recorder(folder, config, [Replica("", seed) for seed in seeds])
-    policies = train(
-        create("bc", config, domain, seeds),
-        dataset,
-        jnp.zeros(len(seeds), jnp.int32),
-        seeds,
-        phase="bc",
-        num_steps=config.bc.steps,
-        batch_size=config.train.batch_size,
-        per_pass=config.train.replicas_per_pass,
-        intervals=(config.train.log_interval,),
-        after=lambda _, step, means, speed: recorder.train("bc", step, means, speed),
-    )
-    meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds, "per_seed": config.bc.per_seed}
-    checkpoint.save_params(place, policies.train.params["actor"], meta)
-    recorder.done()
+    with claimed(folder, config, of_cloning=True) as finished:
+        if finished:
+            return place
+        checkpoints = checkpoint.Checkpoints(folder / "checkpoints", PHASES)
+        schedule = Schedule(config.bc.steps, config.train.log_interval, None, config.train.save_interval)
+        start = starting_place(folder, checkpoints, {"bc": schedule})
+        recorder = Recorder(folder, config, [Replica("", seed) for seed in seeds], schedule.keeps(start))
+        source, streams = trainer.Source(dataset, jnp.zeros(len(seeds), jnp.int32)), stack_streams(seeds, "bc")
+        rules, policies, totals = trainer.Rules(config.train.batch_size), create("bc", config, domain, seeds), None
+        if start.step:
+            totals = trainer.zero_totals(policies, source, streams, rules)
+            policies, totals = checkpoints.load(start, (policies, totals))
+        population = trainer.Population(policies, source, streams, rules, totals=totals)
+
+        def after(population: trainer.Population, step: int, speed: float) -> None:
+            recorder.train("bc", step, population.totals, speed)
+            if recorder.frozen():  # the rows of what starts from it would not show it
+                raise Diverged(f"{folder}: cloning diverged for {'; '.join(recorder.frozen())}")
+
+        train(Offline(population), start, schedule, checkpoints, after)
+        meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds, "per_seed": config.bc.per_seed}
+        checkpoint.save_params(place, population.agents.train.params["actor"], meta)
+        recorder.done()
     return place
-
-
-def fine_tune(
-    config: ConfigDict,
-    recorder: Recorder,
-    slots: VectorSlots,
-    replicas: list[Replica],
-    fine_tuned: AbstractAgent,
-    dataset: data.Dataset,
-) -> None:
-    """The offline phase, with its evaluations."""
-    total = config.train.offline_steps
-
-    def after(fine_tuned: AbstractAgent, step: int, means: dict[str, np.ndarray], speed: float) -> None:
-        recorder.train("offline", step, means, speed)
-        if step % config.eval.interval == 0 or step == total:
-            evaluation(config, recorder, slots, replicas, fine_tuned, "offline", step)
-
-    train(
-        fine_tuned,
-        dataset,
-        jnp.array([config.tasks.index(replica.task) for replica in replicas]),
-        [replica.seed for replica in replicas],
-        phase="offline",
-        num_steps=total,
-        batch_size=config.train.batch_size,
-        per_pass=config.train.replicas_per_pass,
-        intervals=(config.train.log_interval, config.eval.interval),
-        after=after,
-    )
 
 
 def evaluation(
@@ -187,8 +328,8 @@ def evaluation(
     phase: str,
     step: int,
 ) -> None:
-    """Episodes of every replica, as rows of eval.csv."""
-    if config.eval.episodes == 0:
+    """Episodes of every replica, as rows of eval.csv, unless they are there. A signal abandons it without rows."""
+    if config.eval.episodes == 0 or recorder.has("eval", phase, step):
         return
     start = time.perf_counter()
     seeds = [replica.seed for replica in replicas]
@@ -198,8 +339,10 @@ def evaluation(
         videos.mkdir(exist_ok=True)
         filmed = range(min(config.eval.video_episodes, config.eval.episodes))
         slots.film([[videos / f"{phase}-{step}-task{r.task}-seed{r.seed}-{e}.gif" for e in filmed] for r in replicas])
-    episodes = evaluate(policies, slots, start_seeds(seeds, phase, step, config.eval.episodes), keys)
-    recorder.eval(phase, step, episodes, time.perf_counter() - start)
+    with interrupt.deferred():
+        watched = Watched(slots)
+        episodes = evaluate(policies, watched, start_seeds(seeds, phase, step, config.eval.episodes), keys)
+        recorder.eval(phase, step, episodes, time.perf_counter() - start)
     tqdm.write(f"{phase} {step}: success {episodes.success.mean():.3f} over {episodes.success.size} episodes")
 
 
@@ -218,46 +361,17 @@ def make_agents(
     return made if velocity is None else trainer.load_cloned(made, velocity)
 
 
-def train(
-    replicas: AbstractAgent,
-    dataset: data.Dataset,
-    tasks: Array,
-    seeds: list[int],
-    *,
-    phase: str,
-    num_steps: int,
-    batch_size: int,
-    per_pass: int,
-    intervals: tuple[int, ...],
-    after: AfterUpdates,
-) -> AbstractAgent:
-    """Updates 0 .. num_steps - 1. At every multiple of an interval, and at the end, after(agents, step, means since the
-    last call {metric: (R,)}, updates per second) is called. How the updates are dispatched changes no number."""
-    population = trainer.Population(
-        replicas, dataset, tasks, stack_streams(seeds, phase), batch_size=batch_size, per_pass=per_pass
-    )
-    del replicas  # donated
-    print(f"memory: {population.memory}")
-    step, length = 0, 1
-    with progress(num_steps, phase) as bar:
-        while step < num_steps:
-            begin, stop = step, min(num_steps, *(step - step % interval + interval for interval in intervals))
-            started = time.perf_counter()
-            while step < stop:
-                count, start = min(length, stop - step), time.perf_counter()
-                population.run(step, count)
-                step += count
-                bar.update(count)
-                length = max(1, min(2 * length, int(count * DISPATCH_SECONDS / (time.perf_counter() - start))))
-            speed = (step - begin) / (time.perf_counter() - started)
-            means = {name: total / np.float32(step - begin) for name, total in population.take_totals().items()}
-            after(population.agents, step, means, speed)
-    return population.agents
+class Watched:
+    """Slots that a signal stops between two steps."""
 
+    def __init__(self, slots: Slots):
+        self._slots = slots
+        self.reset, self.results = slots.reset, slots.results
 
-@contextlib.contextmanager
-def progress(total: int, phase: str) -> Iterator[tqdm]:
-    """A bar on a terminal, a line now and then in a log file."""
-    interval = 0.2 if sys.stderr.isatty() else 30
-    with tqdm(total=total, desc=phase, unit="update", mininterval=interval, dynamic_ncols=True) as bar:
-        yield bar
+    def step(self, chunks: np.ndarray) -> dict[str, np.ndarray]:
+        interrupt.check()
+        try:
+            return self._slots.step(chunks)
+        except Exception:
+            interrupt.check()  # the signal may have reached the workers too
+            raise

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -144,13 +144,13 @@ class Checkpoints:
             self.path(old).rename(gone)  # at once, so that no half of it is ever taken for a checkpoint
             shutil.rmtree(gone, ignore_errors=True)
 
-    def newest(self) -> Place | None:
-        """The last state that is intact, None if none was ever written, a UserError if all are damaged.
+    def newest(self, usable: Callable[[Place], bool] = lambda place: True) -> Place | None:
+        """The last usable state that is intact, None if none was ever written, a UserError if all are damaged.
 
         A damaged one after it is named on stderr and set aside.
         """
         damaged: dict[Place, Damaged] = {}
-        for place in reversed(self.places()):
+        for place in filter(usable, reversed(self.places())):
             try:
                 self._verify(place)
             except Damaged as error:

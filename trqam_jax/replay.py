@@ -38,6 +38,20 @@ class Replay(struct.PyTreeNode):
             size=jnp.int32(0),
         )
 
+    @classmethod
+    def of_replicas(cls, num_replicas: int, *sizes: int) -> "Replay":
+        """R empty ones, with a leading R."""
+        return jax.tree.map(lambda x: jnp.stack([x] * num_replicas), cls.empty(*sizes))
+
+    def resized(self, capacity: int) -> "Replay":
+        """R replays with room for `capacity` transitions each: cut, or filled up with zeros."""
+
+        def resize(x: Array) -> Array:
+            missing = [(0, max(0, capacity - x.shape[1])) if axis == 1 else (0, 0) for axis in range(x.ndim)]
+            return jnp.pad(x[:, :capacity], missing)
+
+        return jax.tree.map(lambda x: resize(x) if x.ndim > 1 else x, self)
+
     def store(self, played: dict[str, Array], length: Array) -> "Replay":
         """The first `length` rows of `played` {field: (H, ...)} appended. The room must hold size + H rows: what lies
         behind `size` is not looked at and overwritten by the next call."""

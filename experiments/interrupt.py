@@ -1,0 +1,80 @@
+"""Signals that ask a run to stop: it ends what it is about, saves, and leaves. Imports no JAX."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has come, and nothing is left half done."""
+
+
+_pending: signal.Signals | None = None  # came while it had to wait
+_waiting = 0  # how many `deferred` we are in
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """In here the first of SIGNALS raises Interrupted, at once or at the end of what is `deferred`; a second one ends
+    the process there and then. Main thread only."""
+    global _pending
+    _pending = None
+    before = {number: signal.signal(number, _handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """What is done in here is not cut short by a signal: it calls `check` where it can stop, and so does its end."""
+    global _waiting
+    _waiting += 1
+    try:
+        yield
+    finally:
+        _waiting -= 1
+    check()
+
+
+def pending() -> bool:
+    """Whether a signal waits for the next `check`."""
+    return _pending is not None
+
+
+def check() -> None:
+    """Interrupted, if a signal has come."""
+    if _pending is not None:
+        raise Interrupted(f"interrupted by {_pending.name}")
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started in here hear nothing of Ctrl-C, which reaches the whole group: to stop is our affair.
+
+    SIGTERM they must hear, it is how they are ended. (A blocked signal stays blocked in a child; here it only waits.)
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _pending
+    if _pending is not None:
+        for child in multiprocessing.active_children():
+            child.kill()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    _pending = signal.Signals(number)
+    if not _waiting:
+        check()
