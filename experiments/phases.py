@@ -142,10 +142,10 @@ class Offline:
 class Online:
     """Acting and updating in turn: each replica decides on a chunk, plays it, and makes the updates of its steps.
 
-    That is the plain interleaving of single steps: a chunk is decided on before its first action, and every update sees
-    the transitions it would have seen. Replicas whose episodes end at different steps do not wait for one another; at
-    `stop` all have the same number of steps, and who is in the middle of a chunk goes on with it afterwards. A save ends
-    the episodes, and new ones start from (seed, step), so that what follows does not depend on a restart.
+    That is the plain interleaving of single steps: a chunk is decided on before its first action, and every update
+    sees the transitions it would have seen. Replicas whose episodes end at different steps do not wait for one another;
+    at `stop` all have the same number of steps, and who is in the middle of a chunk goes on with it afterwards. A save
+    ends the episodes, and new ones start from (seed, step), so that what follows does not depend on a restart.
     """
 
     saves_anywhere: ClassVar = False

@@ -197,8 +197,8 @@ def starting_place(
 ) -> Place:
     """The newest checkpoint's place, or the beginning of the first phase of `schedules`.
 
-    Online only at a multiple of the interval, or at the very end: elsewhere a run ended whose total was smaller, and one
-    with this total would have gone on with its episodes there.
+    Online only at a multiple of the interval, or at the very end: elsewhere a run ended whose total was smaller, and
+    one with this total would have gone on with its episodes there.
     """
 
     def usable(place: Place) -> bool:
