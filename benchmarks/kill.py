@@ -31,7 +31,8 @@ FOLDER = flags.DEFINE_string("folder", None, "Where the runs and data are left. 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = {
     **{"agent": "trqam", "env": "cube-single-task1", "protocol": "quick", "num_seeds": 2, "dataset": "generate"},
-    **{"dataset_episodes": 2, "bc_steps": 400, "offline_steps": 1150, "eval_interval": 400, "eval_episodes": 2},
+    **{"dataset_episodes": 2, "bc_steps": 400, "offline_steps": 650, "eval_interval": 400, "eval_episodes": 2},
+    **{"online_steps": 650, "start_training": 100, "config.online.save_interval": 150},
     **{"log_interval": 100, "save_interval": 150, "config.train.batch_size": 16},
     **{"config.agent.hidden_dims": "8,8", "config.agent.flow_steps": 2},
 }

@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments import cli, interrupt, records
+from envs.actors import Transitions
+from experiments import cli, interrupt, phases, records
 from experiments import config as configuration
 from experiments import run as running
 from trqam_jax import checkpoint, trainer
@@ -27,6 +28,9 @@ SETTINGS = {
     "train.save_interval": 15,
     "eval.interval": 40,
     "eval.episodes": 2,
+    "online.steps": 50,
+    "online.start_training": 12,
+    "online.save_interval": 15,
 }
 
 
@@ -72,6 +76,41 @@ class FakeSlots:
         }
 
 
+class FakeActors:
+    """Episodes of seven steps that depend on the entropy they began with and on the actions."""
+
+    def __init__(self, domain, tasks, horizon, **_):
+        self.replicas, self.domain = len(tasks), domain
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def begin(self, entropy):
+        self.draws = [np.random.default_rng(row) for row in entropy]
+        self.current = np.stack([draw.normal(size=self.domain.observation_dim) for draw in self.draws])
+        self.age = np.arange(self.replicas)  # so that their episodes end at different steps
+        return self.current.astype(np.float32)
+
+    def play(self, chunks, start, count):
+        sizes = self.domain.observation_dim, self.domain.action_dim
+        played = Transitions.empty(self.replicas, chunks.shape[1], *sizes)
+        for r in range(self.replicas):
+            for i, action in enumerate(chunks[r, start[r] : start[r] + count[r]]):
+                played.observations[r, i], played.actions[r, i] = self.current[r], action
+                self.current[r] = 0.9 * self.current[r] + action.mean()
+                played.next_observations[r, i], played.rewards[r, i] = self.current[r], action.sum()
+                played.masks[r, i], played.length[r] = 1, i + 1
+                self.age[r] += 1
+                if self.age[r] == 7:
+                    self.age[r], self.current[r] = 0, self.draws[r].normal(size=sizes[0])
+                    played.terminals[r, i], played.ended[r] = True, True
+                    break
+        return played._replace(current=self.current.astype(np.float32))
+
+
 LOAD_DATA, LOADED = running.load_data, {}
 
 
@@ -85,8 +124,9 @@ def loaded(config, domain, path):
 @pytest.fixture(autouse=True)
 def fake_slots(monkeypatch):
     monkeypatch.setattr(running, "VectorSlots", FakeSlots)
+    monkeypatch.setattr(running, "Actors", FakeActors)
     monkeypatch.setattr(running, "load_data", loaded)
-    monkeypatch.setattr(running, "DISPATCH_SECONDS", 0.02)  # so that rows and saves fall between dispatches, too
+    monkeypatch.setattr(phases, "DISPATCH_SECONDS", 0.02)  # so that rows and saves fall between dispatches, too
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +169,7 @@ def unbroken(tmp_path_factory, data):
     """What the run leaves that nothing disturbs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "VectorSlots", FakeSlots)
+        patch.setattr(running, "Actors", FakeActors)
         return left_by(running.run(make.__wrapped__(tmp_path_factory.mktemp("unbroken"), data)()))
 
 
@@ -171,8 +212,9 @@ def steps(folder, table):
 
 def test_the_unbroken_run(unbroken):
     (train,) = (text for name, text in unbroken.items() if name.startswith("fql") and name.endswith("train"))
-    assert [line.split(b",")[5] for line in train.splitlines()] == [b"step", *[b"20"] * 2, *[b"40"] * 2, *[b"50"] * 2]
-    assert unbroken["last"] == ("offline", 50)
+    phase = [*[b"20"] * 2, *[b"40"] * 2, *[b"50"] * 2]
+    assert [line.split(b",")[5] for line in train.splitlines()] == [b"step", *phase, *phase]
+    assert unbroken["last"] == ("online", 50)
     assert b"ok" in train
 
 
@@ -204,9 +246,12 @@ MOMENTS = {
     "the first file": (os, "fsync", 1),
     "a checkpoint of the cloning": (pathlib.Path, "rename", 2),
     "the first evaluation": (FakeSlots, "step", 2),
-    "an update": (trainer, "run_updates", 14),
+    "an update": (trainer.Population, "run", 12),
+    "playing": (FakeActors, "play", 9),
+    "a save online": (FakeActors, "begin", 3),
     "half a row": (CsvWriter, "write", 8),
     "a checkpoint": (os, "fsync", 150),
+    "a late checkpoint": (os, "fsync", 230),
     "DONE": (records.Recorder, "done", 2),
 }
 
@@ -233,7 +278,7 @@ def test_killed_at(moment, make, unbroken, monkeypatch, capfd):
 )
 def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
-    owner, name, count = (FakeSlots, "step", 5) if where == "evaluating" else (trainer, "run_updates", 14)
+    owner, name, count = (FakeSlots, "step", 5) if where == "evaluating" else (trainer.Population, "run", 12)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, after_calls(count, getattr(owner, name), lambda: os.kill(os.getpid(), number)))
         with pytest.raises(interrupt.Interrupted, match=number.name):
@@ -252,8 +297,12 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
 def test_longer(make, unbroken, capsys):
     """A finished run goes on from its last state as one that was as long from the first: no row of an old end stays."""
     for total, expected in ((25, [20, 25]), (33, [20, 33]), (50, [20, 40, 50])):
-        folder = running.run(make(train__offline_steps=total))
+        folder = running.run(make(train__offline_steps=total, online__steps=0))
         assert steps(folder, "train") == [("offline", step) for step in expected]
+    for total, expected in ((17, [20, 17]), (33, [20, 33]), (50, [20, 40, 50])):
+        running.run(make(online__steps=total))
+        online = [step for phase, step in steps(folder, "train") if phase == "online"]
+        assert online == [step for step in expected if step <= total]
     assert left_by(folder) == unbroken
     capsys.readouterr()
     assert running.run(make(run__resume="must", eval__workers=1, train__save_interval=7)) == folder
@@ -263,7 +312,7 @@ def test_longer(make, unbroken, capsys):
     assert left_by(folder) == unbroken
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(UserError, match=r"no checkpoint to be continued from.*--resume=never"):
-        running.run(make(train__offline_steps=51))
+        running.run(make(online__steps=51))
     assert (folder / "DONE").exists()
 
 
@@ -282,7 +331,7 @@ def test_what_may_not_change_is_named(unfinished, make):
         (dict(seeds=("1",)), r"an unfinished run with run.seeds = \[1, 2\], not \[1\]"),
         (dict(train__log_interval=10), "train.log_interval = 20, not 10"),
         (dict(eval__episodes=3), "eval.episodes = 2, not 3"),
-        (dict(train__offline_steps=20), "is at offline update 30 already, past 20"),
+        (dict(train__offline_steps=20), "is at offline step 30 already, past 20"),
     ):
         with pytest.raises(UserError, match=words + ".*--group"):
             running.run(make(**settings))
@@ -404,7 +453,7 @@ def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, mon
     for table in ("train", "eval"):
         rows = read_csv(folder / f"{table}.csv")
         frozen = {(row["seed"], row["phase"]) for row in rows if row["status"] == "frozen"}
-        assert frozen == {("2", "offline")}
+        assert frozen == {("2", "offline"), ("2", "online")}
         expected = of_first(unbroken[f"{folder.name}/{table}"])
         assert of_first((folder / f"{table}.csv").read_bytes()) == expected
         assert expected
@@ -416,7 +465,7 @@ def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
         running.run(make())
 
 
-REAL = {"offline_steps": 1500, "log_interval": 250, "save_interval": 250, "eval_interval": 4000, "eval_episodes": 0}
+REAL = {"online_steps": 0, "offline_steps": 1500, "log_interval": 250, "save_interval": 250, "eval_interval": 4000, "eval_episodes": 0}
 
 
 def command(config):
