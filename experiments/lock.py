@@ -24,8 +24,9 @@ def held(folder: pathlib.Path, *, wait: bool) -> Iterator[None]:
             os.close(descriptor)
             descriptor = _open(folder)
             _lock(descriptor, folder, wait)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} on host {platform.node()}".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the text is for people alone
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()} on host {platform.node()}".encode(), 0)
         yield
     finally:
         os.close(descriptor)

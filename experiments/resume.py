@@ -53,10 +53,10 @@ def _is_finished(folder: pathlib.Path, config: ConfigDict, of_cloning: bool) -> 
     done = (folder / "DONE").exists()
     try:
         stored = read_json(folder / "config.json", tuple(config.keys()))
-    except UserError:
+    except UserError as error:
         if not done and not any(folder.glob("checkpoints/*")):
             return False  # it got no further than that: there is nothing to lose
-        raise
+        raise UserError(f"{error}; --resume=never starts over, and moves this run aside") from error
     if of_cloning and done:
         return True
     matters = ("train.log_interval", *(["run.seeds"] if config.bc.per_seed else [])) if of_cloning else None

@@ -59,9 +59,9 @@ def run_in(folder: pathlib.Path, config: ConfigDict, domain: suite.Domain, path:
         slots = stack.enter_context(simulators(config, domain, replicas))
         actors = stack.enter_context(acting_simulators(config, domain, replicas)) if config.online.steps else None
         dataset = load_data(config, domain, path)
+        recorder = Recorder(folder, config, replicas, schedules[start.phase].keeps(start))
         # A run under way has the cloned policy in its own parameters.
         velocity, steps = cloned_policy(config, domain, dataset) if start == ("offline", 0) else (None, 0)
-        recorder = Recorder(folder, config, replicas, schedules[start.phase].keeps(start))
         if velocity is not None:
             cloner = make_agents("bc", configuration.cloning(config), domain, replicas, velocity)
             evaluation(config, recorder, slots, replicas, cloner, "bc", steps)
@@ -269,9 +269,13 @@ def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Datase
         place = clone(own, domain, dataset)
     else:
         return None, 0
-    meta = checkpoint.read_meta(place, checkpoint.POLICY)
-    shapes = jax.eval_shape(lambda: create("bc", own, domain, meta["seeds"])).train.params["actor"]
-    velocity = checkpoint.load(place, shapes)
+    try:
+        meta = checkpoint.read_meta(place, checkpoint.POLICY)
+        shapes = jax.eval_shape(lambda: create("bc", own, domain, meta["seeds"])).train.params["actor"]
+        velocity = checkpoint.load(place, shapes)
+    except checkpoint.Damaged as error:
+        way_out = "" if config.bc.checkpoint else f"; move {place.parents[1]} away to have it cloned again"
+        raise UserError(f"{error}{way_out}") from error
     print(f"cloned policy: {place}, {meta['steps']:,} updates")
     if meta.get("env") not in (None, config.env):
         raise UserError(f"{place}: was cloned on {meta['env']}, not on {config.env}")

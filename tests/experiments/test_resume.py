@@ -15,6 +15,7 @@ from envs.actors import Transitions
 from experiments import cli, interrupt, phases, records
 from experiments import config as configuration
 from experiments import run as running
+from experiments.summary import summarise
 from trqam_jax import checkpoint, trainer
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError
@@ -294,6 +295,20 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     assert left_by(running.run(make())) == unbroken
 
 
+def test_a_second_signal_ends_the_process_at_once():
+    code = """
+import os, signal
+from experiments import interrupt
+with interrupt.watched(), interrupt.deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupt.pending()
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (-signal.SIGTERM, b"")
+
+
 def test_longer(make, unbroken, capsys):
     """A finished run goes on from its last state as one that was as long from the first: no row of an old end stays."""
     for total, expected in ((25, [20, 25]), (33, [20, 33]), (50, [20, 40, 50])):
@@ -337,7 +352,7 @@ def test_what_may_not_change_is_named(unfinished, make):
             running.run(make(**settings))
     content = (unfinished / "config.json").read_text()
     (unfinished / "config.json").write_text(content[:100])
-    with pytest.raises(UserError, match=r"config.json: missing or damaged"):
+    with pytest.raises(UserError, match=r"config.json: missing or damaged.*--resume=never"):
         running.run(make())
 
 
@@ -457,6 +472,7 @@ def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, mon
         expected = of_first(unbroken[f"{folder.name}/{table}"])
         assert of_first((folder / f"{table}.csv").read_bytes()) == expected
         assert expected
+    assert "seeds x episodes" in summarise(folder)
 
 
 def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
@@ -465,7 +481,10 @@ def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
         running.run(make())
 
 
-REAL = {"online_steps": 0, "offline_steps": 1500, "log_interval": 250, "save_interval": 250, "eval_interval": 4000, "eval_episodes": 0}
+REAL = {
+    **{"offline_steps": 1500, "online_steps": 0, "log_interval": 250, "save_interval": 250},
+    **{"eval_interval": 4000, "eval_episodes": 0},
+}
 
 
 def command(config):
