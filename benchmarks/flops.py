@@ -9,20 +9,23 @@ import jax
 import jax.numpy as jnp
 
 
-def count(function: Callable[..., Any], *args: Any) -> int:
-    """Floating-point operations (2 per multiply-add) of all matrix products in one call."""
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+def count(function: Callable[..., Any], *args: Any, loops: bool = True) -> int:
+    """Floating-point operations (2 per multiply-add) of all matrix products in one call.
+
+    loops: multiplied by the loops' lengths; without, their bodies count once, as in XLA's cost analysis.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr, loops)
 
 
-def _count(jaxpr: Any) -> int:
+def _count(jaxpr: Any, loops: bool) -> int:
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             lhs = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[i] for i in contracted)
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += times * sum(_count(inner) for inner in _inner(equation.params.values()))
+        times = equation.params.get("length", 1) if loops and equation.primitive.name == "scan" else 1
+        total += times * sum(_count(inner, loops) for inner in _inner(equation.params.values()))
     return total
 
 

@@ -1,12 +1,16 @@
-"""Time to the first update, and updates per second: python -m benchmarks.update --agent=trqam.
+"""How fast updates are: python -m benchmarks.update --agents=trqam,qam --replicas=1,2,4,8 --csv=update.csv
 
-At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. The baseline of the same run is the loop of the
-released code's kind: sample on the host, one jitted update per dispatch.
+At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is, in the same run, the loop of the released
+code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
+`python -m benchmarks.budget update.csv` makes the README's table of what is written.
 """
 
+import csv
+import pathlib
+import resource
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +20,7 @@ from ml_collections import FrozenConfigDict
 
 import agents
 from benchmarks import flops
-from trqam_jax import data, trainer
+from trqam_jax import backend, data, trainer
 from trqam_jax.errors import suggest
 from trqam_jax.logging import versions
 from trqam_jax.streams import stack_streams
@@ -24,6 +28,27 @@ from trqam_jax.types import Batch, Spec
 
 BATCH = 256
 SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)
+
+
+class Row(NamedTuple):
+    """One measured loop."""
+
+    agent: str
+    loop: str  # "before", or "now"
+    replicas: int
+    hidden_dims: str
+    gflop: float  # of matrix products, per update
+    xla_gflop: float  # of everything, as XLA counts it: bodies of loops once
+    once_gflop: float  # of matrix products, bodies of loops once: to compare with XLA's
+    mib_moved: float  # as XLA counts it, bodies of loops once
+    peak_gflops: float  # of a 4096^3 product, measured just before
+    create_seconds: float
+    first_seconds: float  # from there to the end of the first update
+    updates_per_second: float  # of all replicas together
+    estimate_mib: float  # device memory by the compiler's account
+    resident_mib: float  # peak resident memory of the process so far
+    device: str
+    jax: str
 
 
 def fake_data(num_transitions: int = 20_000, episode: int = 500) -> data.Dataset:
@@ -41,25 +66,14 @@ def fake_data(num_transitions: int = 20_000, episode: int = 500) -> data.Dataset
     )
 
 
-class Timing(NamedTuple):
-    """Of R replicas in the compiled loop."""
-
-    create: float  # seconds
-    first: float  # seconds from there to the end of the first update
-    rate: float  # updates per second of all replicas together
-    memory: trainer.Memory
-
-
-def compiled_loop(agent_class, config, dataset, num_replicas: int, seconds: float, per_pass: int = 0) -> Timing:
-    """Create, first update, and a steady state of about `seconds`."""
+def now(agent_class: Any, config: Any, dataset: data.Dataset, num_replicas: int, seconds: float, per_pass: int) -> dict:
+    """Create, first update, and a steady state of about `seconds`, by `trainer.Population`."""
     start = time.perf_counter()
     streams = stack_streams(list(range(num_replicas)), "offline")
     replicas = jax.block_until_ready(trainer.create_replicas(agent_class, streams.init, SPEC, config))
     created = time.perf_counter()
-    tasks = jnp.zeros(num_replicas, jnp.int32)
-    population = trainer.Population(
-        replicas, trainer.Source(dataset, tasks), streams, trainer.Rules(BATCH), per_pass=per_pass
-    )
+    source = trainer.Source(dataset, jnp.zeros(num_replicas, jnp.int32))
+    population = trainer.Population(replicas, source, streams, trainer.Rules(BATCH), per_pass=per_pass)
     del replicas
     population.run(0, 1)
     first = time.perf_counter()
@@ -69,22 +83,22 @@ def compiled_loop(agent_class, config, dataset, num_replicas: int, seconds: floa
         population.run(1 + done, length)
         done += length
         length = min(2 * length, 16)
-    rate = num_replicas * done / (time.perf_counter() - steady)
-    return Timing(created - start, first - created, rate, population.memory)
+    return {
+        "create_seconds": created - start,
+        "first_seconds": first - created,
+        "updates_per_second": num_replicas * done / (time.perf_counter() - steady),
+        "estimate_mib": sum(population.memory) / 2**20,
+    }
 
 
-def per_dispatch(agent_class, config, dataset, seconds: float) -> float:
-    """Updates per second of the plain loop, one replica: numpy sampling, one dispatch per update, losses read back."""
+def before(agent_class: Any, config: Any, dataset: data.Dataset, seconds: float) -> tuple[dict, Any]:
+    """The plain loop of one replica, and its compiled update."""
     rng, horizon = np.random.default_rng(0), SPEC.horizon
     observations, actions, rows = (np.asarray(x) for x in (dataset.observations, dataset.actions, dataset.rows))
-    agent = agent_class.create(jax.random.key(0), SPEC, config)
-    update = jax.jit(agent_class.update)
-    key, done, start = jax.random.key(1), -1, 0.0
-    while done < 2 or time.perf_counter() - start < seconds:
-        if done == 0:
-            start = time.perf_counter()  # the first update compiled
+
+    def batch() -> Batch:
         i = rng.integers(0, len(actions) - horizon, BATCH)
-        batch = Batch(
+        return Batch(
             observations=observations[rows[i]],
             actions=actions[i[:, None] + np.arange(horizon)],
             rewards=-np.ones(BATCH, np.float32),
@@ -92,43 +106,86 @@ def per_dispatch(agent_class, config, dataset, seconds: float) -> float:
             valid=np.ones(BATCH, np.float32),
             next_observations=observations[rows[i + horizon - 1] + 1],
         )
+
+    start = time.perf_counter()
+    agent = jax.block_until_ready(agent_class.create(jax.random.key(0), SPEC, config))
+    created, key = time.perf_counter(), jax.random.key(1)
+    update = jax.jit(agent_class.update).lower(agent, batch(), key).compile()
+    agent, _ = jax.block_until_ready(update(agent, batch(), key))
+    first, done = time.perf_counter(), 0
+    while time.perf_counter() - first < seconds:
         key, step_key = jax.random.split(key)
-        agent, info = update(agent, batch, step_key)
+        agent, info = update(agent, batch(), step_key)
         {name: float(value) for name, value in info.items()}
         done += 1
-    return done / (time.perf_counter() - start)
+    rate = done / (time.perf_counter() - first)
+    times = {"create_seconds": created - start, "first_seconds": first - created, "updates_per_second": rate}
+    return {**times, "estimate_mib": float("nan")}, update
 
 
 def main(_) -> None:
-    if FLAGS.agent not in agents.AGENTS:
-        sys.exit(f"error: Unknown agent {FLAGS.agent!r}.{suggest(FLAGS.agent, agents.AGENTS)}")
-    agent_class = agents.AGENTS[FLAGS.agent]
-    config = FrozenConfigDict(agents.default_config(FLAGS.agent))
-    dataset = fake_data()
-    agent = jax.eval_shape(lambda: agent_class.create(jax.random.key(0), SPEC, config))
-    key = jax.random.key(0)
-    batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
-    work = flops.count(agent_class.update, agent, batch, key)
-    peak = flops.matmul_peak()
-    found = versions()
+    names = [name for name in agents.AGENTS if name != "bc"] if FLAGS.agents == ["all"] else FLAGS.agents
+    for name in names:
+        if name not in agents.AGENTS:
+            sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
+    if FLAGS.cache:
+        backend.keep_compiled_programs()
+    found, dataset, rows = versions(), fake_data(), []
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
-    print(f"{FLAGS.agent}: {work / 1e9:.1f} GFLOP of matrix products per update; matmul peak {peak / 1e9:.0f} GFLOP/s")
-    print(f"{'loop':<24}{'create s':>10}{'first s':>10}{'updates/s':>12}{'of peak':>10}")
-
-    def row(name: str, created: float | None, first: float | None, rate: float) -> None:
-        times = "".join("".rjust(10) if t is None else f"{t:10.2f}" for t in (created, first))
-        print(f"{name:<24}{times}{rate:12.3f}{rate * work / peak:10.2f}", flush=True)
-
-    for count in map(int, FLAGS.replicas):
-        timing = compiled_loop(agent_class, config, dataset, count, FLAGS.seconds)
-        row(f"compiled, R={count}", timing.create, timing.first, timing.rate)
-    row("host-sampled, R=1", None, None, per_dispatch(agent_class, config, dataset, FLAGS.seconds))
-    print(f"matmul peak again, after the runs: {flops.matmul_peak() / 1e9:.0f} GFLOP/s")
+    titles = ("agent", "loop", "R", "create s", "first s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated")
+    print(f"{titles[0]:<16}{titles[1]:<8}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
+    for name in names:
+        agent_class = agents.AGENTS[name]
+        config = FrozenConfigDict(agents.default_config(name) | {"hidden_dims": tuple(map(int, FLAGS.hidden_dims))})
+        agent = jax.eval_shape(lambda c=agent_class, f=config: c.create(jax.random.key(0), SPEC, f))
+        key = jax.random.key(0)
+        batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
+        work, once = (flops.count(agent_class.update, agent, batch, key, loops=loops) for loops in (True, False))
+        moved = xla = float("nan")
+        for loop, count in [*([("before", 1)] if FLAGS.before else []), *(("now", int(r)) for r in FLAGS.replicas)]:
+            peak = flops.matmul_peak()
+            if loop == "before":
+                measured, update = before(agent_class, config, dataset, FLAGS.seconds)
+                analysis = update.cost_analysis()
+                xla, moved = analysis["flops"] / 1e9, analysis["bytes accessed"] / 2**20
+            else:
+                measured = now(agent_class, config, dataset, count, FLAGS.seconds, FLAGS.replicas_per_pass)
+            jax.clear_caches()
+            row = Row(
+                agent=name,
+                loop=loop,
+                replicas=count,
+                hidden_dims="x".join(FLAGS.hidden_dims),
+                gflop=work / 1e9,
+                xla_gflop=xla,
+                once_gflop=once / 1e9,
+                mib_moved=moved,
+                peak_gflops=peak / 1e9,
+                **measured,
+                resident_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                device=found["device"],
+                jax=found["jax"],
+            )
+            numbers = (row.create_seconds, row.first_seconds, row.updates_per_second)
+            share = row.updates_per_second * row.gflop / row.peak_gflops
+            cells = [*(f"{x:.2f}" for x in (*numbers, share)), f"{row.peak_gflops:.0f}", f"{row.estimate_mib:.0f}"]
+            print(f"{name:<16}{loop:<8}{count:>3}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+            rows.append(row)
+    if FLAGS.csv:
+        with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(Row._fields)
+            writer.writerows([f"{x:.5g}" if isinstance(x, float) else x for x in row] for row in rows)
 
 
 if __name__ == "__main__":
     FLAGS = flags.FLAGS
-    flags.DEFINE_string("agent", "trqam", "Algorithm.")
-    flags.DEFINE_list("replicas", ["1", "2", "4"], "Numbers of replicas.")
-    flags.DEFINE_float("seconds", 20.0, "Steady state to measure, per row.")
+    flags.DEFINE_list("agents", ["trqam"], "Algorithms, or all.")
+    flags.DEFINE_list("replicas", ["1", "2", "4", "8"], "Numbers of replicas.")
+    flags.DEFINE_list("hidden_dims", ["512"] * 4, "Widths of all networks.")
+    flags.DEFINE_integer("replicas_per_pass", 0, "As main.py's.")
+    flags.DEFINE_bool("before", True, "Measure the plain loop as well.")
+    flags.DEFINE_bool("cache", False, "Keep compiled programs, as main.py does: a second run starts warm.")
+    flags.DEFINE_float("seconds", 10.0, "Steady state to measure, per row.")
+    flags.DEFINE_string("csv", None, "Where the rows are written.")
     app.run(main)
