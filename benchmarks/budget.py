@@ -1,4 +1,4 @@
-"""The arithmetic of an update and what it costs, as a table: python -m benchmarks.budget benchmarks/results/update-cpu.csv"""
+"""The arithmetic of an update and what it costs, as a table: python -m benchmarks.budget update.csv"""
 
 import csv
 import sys
@@ -7,8 +7,8 @@ import sys
 def table(rows: list[dict[str, str]]) -> str:
     """Markdown, a line per method: of its first row before and its first row now."""
     lines = [
-        "| method | GFLOP per update | counted / XLA, loops once | MiB moved, loops once | floor, ms | before, ms | now, ms "
-        "| now / floor |",
+        "| method | GFLOP per update | counted / XLA, loops once | MiB moved, loops once | floor, ms | before, ms "
+        "| now, ms | now / floor |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for agent in dict.fromkeys(row["agent"] for row in rows):

@@ -1,7 +1,7 @@
 """How fast updates are: python -m benchmarks.update --agents=trqam,qam --replicas=1,2,4,8 --csv=update.csv
 
-At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is, in the same run, the loop of the released
-code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
+At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is, in the same run, the loop of the
+released code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
 `python -m benchmarks.budget update.csv` makes the README's table of what is written.
 """
 
@@ -130,7 +130,7 @@ def main(_) -> None:
             sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
     if FLAGS.cache:
         backend.keep_compiled_programs()
-    found, dataset, rows = versions(), fake_data(), []
+    found, dataset, rows, key = versions(), fake_data(), [], jax.random.key(0)
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     titles = ("agent", "loop", "R", "create s", "first s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated")
     print(f"{titles[0]:<16}{titles[1]:<8}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
@@ -138,7 +138,6 @@ def main(_) -> None:
         agent_class = agents.AGENTS[name]
         config = FrozenConfigDict(agents.default_config(name) | {"hidden_dims": tuple(map(int, FLAGS.hidden_dims))})
         agent = jax.eval_shape(lambda c=agent_class, f=config: c.create(jax.random.key(0), SPEC, f))
-        key = jax.random.key(0)
         batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
         work, once = (flops.count(agent_class.update, agent, batch, key, loops=loops) for loops in (True, False))
         moved = xla = float("nan")

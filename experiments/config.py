@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 import agents
 from envs import suite
 from envs.ogbench import DEFAULT_DATASET_DIR
+from trqam_jax.backend import PRECISIONS
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.logging import MIRRORS
 
@@ -53,6 +54,7 @@ _BY_FLAG = {
 def base() -> dict[str, dict[str, Any]]:
     """Defaults of every section but the agent's."""
     return {
+        "precision": "default",  # of matrix products; highest, tensorfloat32, bfloat16: see trqam_jax/backend.py
         "bc": {
             "steps": 300_000,
             "checkpoint": "",  # of an earlier cloning, to be used instead of one's own
@@ -255,6 +257,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")
     if config.bc.checkpoint and config.bc.steps:
         raise UserError(f"bc.checkpoint is given, so nothing is cloned: add --bc_steps=0 (it is {config.bc.steps})")
+    if config.precision not in PRECISIONS:
+        raise UserError(f"Unknown precision {config.precision!r}.{suggest(config.precision, PRECISIONS)}")
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     if config.run.resume not in RESUME:
@@ -327,7 +331,7 @@ def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
     kept = {
         key: value
         for key, value in flatten(config).items()
-        if key.startswith(sections) or key in ("agent_name", "env", "protocol", "train.batch_size")
+        if key.startswith(sections) or key in ("agent_name", "env", "protocol", "precision", "train.batch_size")
     }
     for key in (*PLACES, *(_UNUSED_BY_CLONING if of_cloning else ("online.steps",))):
         del kept[key]

@@ -96,7 +96,8 @@ class Recorder:
             if update >= 0 and self._status[r] == "ok":
                 self._status[r] = "frozen"
                 print(f"warning: {self._name(r)} is frozen: {phase} update {update} was not finite", file=sys.stderr)
-        if not self.has("train", phase, step):
+        idle = not np.asarray(totals.count).any() and (frozen_at < 0).all()  # online, before the first update
+        if not idle and not self.has("train", phase, step):
             self._write_train(phase, step, means, updates_per_second)
         if (frozen_at >= 0).all():
             raise Diverged(

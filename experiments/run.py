@@ -21,7 +21,7 @@ from experiments import interrupt
 from experiments.phases import Offline, Online, Progress, Schedule, train
 from experiments.records import Diverged, Recorder, Replica, folder_of
 from experiments.resume import PHASES, claimed
-from trqam_jax import checkpoint, data, logging, trainer
+from trqam_jax import backend, checkpoint, data, logging, trainer
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.checkpoint import Place
 from trqam_jax.errors import UserError
@@ -34,7 +34,7 @@ from trqam_jax.types import Params, Spec
 def run(config: ConfigDict) -> pathlib.Path:
     """Everything `main.py` does once its flags are understood. Returns the run's folder, complete."""
     domain = suite.DOMAINS[config.env]
-    with interrupt.watched():
+    with interrupt.watched(), backend.matmul_precision(config.precision):
         config, path = locate(config, domain)
         folder = folder_of(config)
         with claimed(folder, config) as finished:

@@ -15,12 +15,14 @@ def summarise(folder: pathlib.Path) -> str:
     train = read_csv(folder / "train.csv") if (folder / "train.csv").exists() else []
     lines = ["", table(evals) if evals else "no evaluation was asked for"]
     if train and "kl_budget" in train[0]:
-        last = [row for row in train if row["step"] == train[-1]["step"]]
-        kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
-        lines.append(
-            f"path KL over the last {_block(train):,} updates, mean over {len(last)} replica(s): "
-            f"{kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
-        )
+        train_phase = [row for row in train if row["phase"] == train[-1]["phase"]]
+        last = [row for row in train_phase if row["step"] == train[-1]["step"] and row["status"] == "ok"]
+        if last:
+            kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
+            lines.append(
+                f"path KL over the last {_block(train_phase):,} steps, mean over {len(last)} replica(s): "
+                f"{kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
+            )
     if train and evals:
         plot(folder / "summary.png", evals, train)
         lines.append(f"plot: {folder / 'summary.png'}")
@@ -28,18 +30,20 @@ def summarise(folder: pathlib.Path) -> str:
 
 
 def table(evals: Rows) -> str:
-    """Success in percent per task: mean over seeds, and the sample standard deviation where there are several."""
-    phases = list(dict.fromkeys((row["phase"], row["step"]) for row in evals))
-    shown = list(dict.fromkeys([phases[0], phases[-1]]))
+    """Success in percent per task at the end of every phase: mean over seeds, and the sample standard deviation where
+    there are several. Frozen replicas are left out, and counted."""
+    last = {row["phase"]: row["step"] for row in evals}  # of every phase
+    shown = list(last.items())
     header = ["task", *(_title(evals[0]["agent"], *phase) for phase in shown), "seeds x episodes"]
     body = []
     for task in sorted({row["task"] for row in evals}):
         cells = []
         for phase in shown:
             rows = [row for row in evals if row["task"] == task and (row["phase"], row["step"]) == phase]
-            success = 100 * np.array([float(row["success"]) for row in rows])
+            success = 100 * np.array([float(row["success"]) for row in rows if row["status"] == "ok"])
             spread = f" ± {success.std(ddof=1):.1f}" if len(success) > 1 else ""
-            cells.append(f"{success.mean():.1f}{spread}")
+            frozen = f" ({len(rows) - len(success)} of {len(rows)} frozen)" if len(success) < len(rows) else ""
+            cells.append((f"{success.mean():.1f}{spread}" if len(success) else "-") + frozen)
         body.append([task, *cells, f"{len(rows)} x {rows[0]['episodes']}"])
     widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *body]]
@@ -55,7 +59,9 @@ def _block(train: Rows) -> int:
 
 
 def _title(agent: str, phase: str, step: str) -> str:
-    return "cloned policy" if phase == "bc" else f"{agent}, {int(step):,} updates"
+    if phase == "bc":
+        return "cloned policy"
+    return f"{agent}, {int(step):,} {'updates' if phase == 'offline' else 'steps online'}"
 
 
 def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
@@ -69,17 +75,24 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
     metrics = ["path_kl", "lambda"] if trust_region else ["critic_loss", "flow_loss"]
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3), constrained_layout=True)
     axes = np.atleast_1d(axes)
+    offline = max((int(row["step"]) for row in evals + train if row["phase"] == "offline"), default=0)
+    first = {"bc": lambda step: 0, "offline": int, "online": lambda step: offline + int(step)}
+    at = lambda row: first[row["phase"]](row["step"])
     for replica in dict.fromkeys((row["task"], row["seed"]) for row in evals):
         own = [row for row in evals if (row["task"], row["seed"]) == replica]
-        steps = [0 if row["phase"] == "bc" else int(row["step"]) for row in own]
+        steps = [at(row) for row in own]
         label = "task {}, seed {}".format(*replica)
         axes[0].plot(steps, [float(row["success"]) for row in own], marker="o", label=label)
         logged = [row for row in train if (row["task"], row["seed"]) == replica]
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            axis.plot([int(row["step"]) for row in logged], [float(row[metric]) for row in logged])
+            axis.plot([at(row) for row in logged], [float(row[metric]) for row in logged])
     axes[0].set(title="success (0: cloned policy)", ylim=(-0.03, 1.03), xlabel="updates")
     for axis, metric in zip(axes[1:], metrics, strict=True):
         axis.set(title=metric.replace("_", " "), xlabel="updates", yscale="log")
+    if any(row["phase"] == "online" for row in evals):
+        for axis in axes:
+            axis.axvline(offline, color="grey", linewidth=0.8)
+        axes[0].set(xlabel="updates | environment steps")
     if trust_region:
         budget = float(train[0]["kl_budget"])
         axes[1].axhline(budget, color="black", linestyle="--", label="budget")

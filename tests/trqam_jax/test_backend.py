@@ -1,0 +1,88 @@
+"""Precision of matrix products, and compiled programs kept from run to run."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_vectors import Case, Vectors
+from ml_collections import FrozenConfigDict
+
+from trqam_jax.backend import PRECISIONS, matmul_precision
+
+ROOT = pathlib.Path(__file__).parents[2]
+NOISE = {name: name for name in ("flow_x0", "flow_t", "rollout_x0")}
+CASE = Case("trqam", {"next_action": "next_action_noise", "rollout_eps": "rollout_noise", **NOISE}, {})
+
+#: How far a mode may move the gradients of a TRQAM update from the reference vectors, against each array's largest
+#: entry. A CPU computes float32 in all of them, and stays within the first; the others are three decimal digits of
+#: a product (10 bits of mantissa) and two (7 bits), grown by ten flow steps.
+BOUNDS = {"highest": 1e-5, "default": 0.05, "tensorfloat32": 0.05, "bfloat16": 0.3}
+
+
+def distance(mode):
+    """Largest distance of the gradients from the vectors'."""
+    vectors = Vectors("trqam")
+    agent = vectors.load("trqam")
+    with matmul_precision(mode):
+        loud = agent.replace(config=FrozenConfigDict({**agent.config, "clip_norm": None}))
+        loud = loud.replace(train=loud.train.replace(opt_state=loud.optimizer.init(loud.train.params)))
+        updated, _ = jax.jit(lambda agent, *rest: agent.step(*rest))(loud, vectors.batch(), vectors.noise(CASE))
+    gradients = jax.tree.map(lambda mu: mu / (1 - 0.9), updated.train.opt_state[0].mu)
+    expected = vectors.tree("grad")
+    far = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max() / jnp.abs(b).max()),
+        gradients,
+        {name: expected[name] for name in gradients},
+    )
+    return max(jax.tree.leaves(far))
+
+
+@pytest.mark.parametrize("mode", PRECISIONS)
+def test_how_far_a_mode_moves_the_reference_vectors(mode, record_property):
+    far = distance(mode)
+    record_property("distance", far)
+    on_cpu = jax.devices()[0].platform == "cpu"
+    assert far < (BOUNDS["highest"] if on_cpu else BOUNDS[mode])
+
+
+def test_a_mode_holds_for_what_is_compiled_inside_and_no_longer():
+    modes = lambda: str(jax.make_jaxpr(jnp.matmul)(np.ones((2, 2)), np.ones((2, 2))))
+    outside = modes()
+    with matmul_precision("bfloat16"):
+        assert modes() != outside
+    with matmul_precision("default"):
+        assert modes() == outside
+    assert modes() == outside
+
+
+CODE = """
+import jax, jax.numpy as jnp
+from trqam_jax.backend import keep_compiled_programs
+keep_compiled_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.jit(lambda x: jnp.tanh(x @ x))(jnp.ones((7, 7))).block_until_ready()
+"""
+
+
+def test_compiled_programs_are_kept_where_the_user_may_say(tmp_path):
+    """In the cache folder, readable by nobody else; a second process adds nothing; an own folder is respected."""
+    clean = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+
+    def kept(**settings):
+        subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, env={**clean, **settings}, check=True, timeout=120)
+        return {path.name for path in tmp_path.rglob("*-cache")}
+
+    first = kept(XDG_CACHE_HOME=str(tmp_path))
+    assert first
+    (folder,) = (tmp_path / "trqam_jax" / "compiled").iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    assert kept(XDG_CACHE_HOME=str(tmp_path)) == first
+    own = tmp_path / "own"
+    kept(XDG_CACHE_HOME=str(tmp_path / "other"), JAX_COMPILATION_CACHE_DIR=str(own))
+    assert own.exists()
+    assert not (tmp_path / "other").exists()
