@@ -136,7 +136,9 @@ def main(_) -> None:
     print(f"{titles[0]:<16}{titles[1]:<8}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
     for name in names:
         agent_class = agents.AGENTS[name]
-        config = FrozenConfigDict(agents.default_config(name) | {"hidden_dims": tuple(map(int, FLAGS.hidden_dims))})
+        config = agents.default_config(name)
+        config.hidden_dims = tuple(map(int, FLAGS.hidden_dims))
+        config = FrozenConfigDict(config)
         agent = jax.eval_shape(lambda c=agent_class, f=config: c.create(jax.random.key(0), SPEC, f))
         batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
         work, once = (flops.count(agent_class.update, agent, batch, key, loops=loops) for loops in (True, False))
