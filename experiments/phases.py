@@ -173,14 +173,12 @@ class Online:
         """New chunks for the replicas that have none left; the episode's number in the noise is its step's."""
         if self._chunks is not None and (self._position < self._chunks.shape[1]).all():
             return
-        agents = self.population.agents
-        spec = agents.spec
+        spec = self.population.spec
         if self._rules.balanced and steps.min() < self._rules.start_training:
             chunks = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
         else:
             zeros = np.zeros((len(steps), 1), int)
-            chunks = policy(agents, self._current[:, None], self._keys, zeros, steps[:, None])
-            chunks = np.asarray(chunks)[:, 0]
+            chunks = self.population.ask(policy, self._current[:, None], self._keys, zeros, steps[:, None])[:, 0]
         if self._chunks is None:
             self._chunks, self._position = chunks, np.zeros(len(steps), int)
         spent = self._position >= spec.horizon

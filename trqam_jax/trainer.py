@@ -6,6 +6,7 @@ compiled once, and draws and sums come out the same.
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -210,6 +211,7 @@ class Population:
     ):
         if totals is None:
             totals = zero_totals(agents, source, streams, rules)
+        self.spec = agents.spec
         data, own = source.data, _Pass(agents, totals, source.task, source.replay, streams)
         self._programs, self._slices, self.memory = _plan(own, data, rules, per_pass)
         self._passes, self._data, copies = [], [], {}
@@ -236,6 +238,14 @@ class Population:
     def replay(self) -> Replay | None:
         """What they have played, with a leading R. Valid until the next `store`."""
         return _join([own.replay for own in self._passes])
+
+    def ask(self, function: Callable[..., Array], *rows: Any) -> np.ndarray:
+        """function(agents, *rows) of every pass, (R, ...), where agents and rows have a leading axis over its replicas.
+
+        Unlike `agents` it copies no parameter.
+        """
+        passes = zip(self._passes, self._slices, strict=True)
+        return np.concatenate([function(own.agents, *(x[part] for x in rows)) for own, part in passes])
 
     def restart_totals(self) -> None:
         """Sums at zero; what is frozen stays so."""
