@@ -14,34 +14,36 @@ class Interrupted(KeyboardInterrupt):
     """A signal has come, and nothing is left half done."""
 
 
-_pending: signal.Signals | None = None  # came while it had to wait
-_waiting = 0  # how many `deferred` we are in
+_pending: signal.Signals | None = None
+_at_once = False
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """In here the first of SIGNALS raises Interrupted, at once or at the end of what is `deferred`; a second one ends
-    the process there and then. Main thread only."""
+    """In here, and at its end, the first of SIGNALS makes the next `check` raise Interrupted; a second one ends the
+    process there and then. Main thread only."""
     global _pending
     _pending = None
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
         yield
+        check()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """What is done in here is not cut short by a signal: it calls `check` where it can stop, and so does its end."""
-    global _waiting
-    _waiting += 1
+def at_once() -> Iterator[None]:
+    """In here no `check` is waited for: for what takes long, can be left anywhere, and does not compile. (XLA goes on
+    compiling in a thread of its own, and breaks the interpreter that ends meanwhile.)"""
+    global _at_once
+    check()
+    _at_once = True
     try:
         yield
     finally:
-        _waiting -= 1
-    check()
+        _at_once = False
 
 
 def pending() -> bool:
@@ -76,5 +78,5 @@ def _handle(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     _pending = signal.Signals(number)
-    if not _waiting:
+    if _at_once:
         check()

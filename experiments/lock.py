@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 
+from experiments import interrupt
 from trqam_jax.errors import UserError
 
 NAME = "lock"
@@ -56,4 +57,5 @@ def _lock(descriptor: int, folder: pathlib.Path, wait: bool) -> None:
     if not wait:
         raise UserError(f"{folder}: is being written by {owner}; wait until it ends, or choose another --group")
     print(f"waiting for {owner}, which writes {folder}", flush=True)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with interrupt.at_once():
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -97,7 +97,7 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
             checkpoints.save(Place(phase, step), progress.state(step))
             saved = step
 
-    with interrupt.deferred(), progress_bar(step, schedule.total, phase) as bar:
+    with progress_bar(step, schedule.total, phase) as bar:
         while True:
             if step and (schedule.saves(step) or interrupt.pending()):
                 save()
@@ -105,6 +105,7 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
             if step and schedule.logs(step):
                 try:
                     after(population, step, (step - first) / (time.perf_counter() - began))
+                    interrupt.check()
                 except interrupt.Interrupted:
                     save()
                     raise

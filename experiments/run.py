@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -30,12 +30,15 @@ from trqam_jax.replay import Replay
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Params, Spec
 
+LOST = (OSError, EOFError, UserError)  # what simulators that have ended are to the one that speaks to them
+
 
 def run(config: ConfigDict) -> pathlib.Path:
     """Everything `main.py` does once its flags are understood. Returns the run's folder, complete."""
     domain = suite.DOMAINS[config.env]
     with interrupt.watched(), backend.matmul_precision(config.precision):
-        config, path = locate(config, domain)
+        with interrupt.at_once():
+            config, path = locate(config, domain)
         folder = folder_of(config)
         with claimed(folder, config) as finished:
             if finished:
@@ -172,8 +175,8 @@ def simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]
     try:
         with slots:
             yield slots
-    except OSError:
-        interrupt.check()  # that ended them: no error
+    except LOST:
+        interrupt.check()
         raise
 
 
@@ -188,8 +191,12 @@ def acting_simulators(config: ConfigDict, domain: suite.Domain, replicas: list[R
             sparse=config.data.sparse,
             workers=config.eval.workers or None,
         )
-    with actors:
-        yield actors
+    try:
+        with actors:
+            yield actors
+    except LOST:
+        interrupt.check()
+        raise
 
 
 def starting_place(
@@ -248,7 +255,9 @@ def locate(config: ConfigDict, domain: suite.Domain) -> tuple[ConfigDict, pathli
 def load_data(config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> data.Dataset:
     """The dataset at `path`, with the configured tasks' rewards, on the device."""
     source = config.data
-    arrays = ogbench.load(path, domain, list(config.tasks), domain.horizon, sparse=source.sparse, shards=source.shards)
+    tasks = list(config.tasks)
+    with interrupt.at_once():
+        arrays = ogbench.load(path, domain, tasks, domain.horizon, sparse=source.sparse, shards=source.shards)
     size = data.size_in_bytes(arrays) / 2**20
     print(f"data: {len(arrays.actions):,} transitions, {size:,.0f} MiB on the device, from {path}")
     for task, masks in zip(config.tasks, arrays.masks, strict=True):
@@ -343,10 +352,8 @@ def evaluation(
         videos.mkdir(exist_ok=True)
         filmed = range(min(config.eval.video_episodes, config.eval.episodes))
         slots.film([[videos / f"{phase}-{step}-task{r.task}-seed{r.seed}-{e}.gif" for e in filmed] for r in replicas])
-    with interrupt.deferred():
-        watched = Watched(slots)
-        episodes = evaluate(policies, watched, start_seeds(seeds, phase, step, config.eval.episodes), keys)
-        recorder.eval(phase, step, episodes, time.perf_counter() - start)
+    episodes = evaluate(policies, Watched(slots), start_seeds(seeds, phase, step, config.eval.episodes), keys)
+    recorder.eval(phase, step, episodes, time.perf_counter() - start)
     tqdm.write(f"{phase} {step}: success {episodes.success.mean():.3f} over {episodes.success.size} episodes")
 
 
@@ -366,16 +373,19 @@ def make_agents(
 
 
 class Watched:
-    """Slots that a signal stops between two steps."""
+    """Slots that a signal stops between two calls, or in one, where it has ended the simulators too."""
 
     def __init__(self, slots: Slots):
-        self._slots = slots
-        self.reset, self.results = slots.reset, slots.results
+        self.reset, self.step, self.results = (_watched(call) for call in (slots.reset, slots.step, slots.results))
 
-    def step(self, chunks: np.ndarray) -> dict[str, np.ndarray]:
+
+def _watched(call: Callable[..., dict[str, np.ndarray]]) -> Callable[..., dict[str, np.ndarray]]:
+    def watched(*arguments: np.ndarray) -> dict[str, np.ndarray]:
         interrupt.check()
         try:
-            return self._slots.step(chunks)
-        except Exception:
-            interrupt.check()  # the signal may have reached the workers too
+            return call(*arguments)
+        except LOST:
+            interrupt.check()
             raise
+
+    return watched

@@ -299,7 +299,7 @@ def test_a_second_signal_ends_the_process_at_once():
     code = """
 import os, signal
 from experiments import interrupt
-with interrupt.watched(), interrupt.deferred():
+with interrupt.watched():
     os.kill(os.getpid(), signal.SIGTERM)
     assert interrupt.pending()
     os.kill(os.getpid(), signal.SIGTERM)
