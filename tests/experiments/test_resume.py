@@ -490,7 +490,7 @@ REAL = {
 def command(config):
     """Of main.py, for what `make` gives."""
     settings = configuration.flatten(config)
-    flags = {flag: settings[key] for flag, key in configuration.FLAG_KEYS.items()}
+    flags = {flag: settings[key] for flag, key in configuration.FLAG_KEYS.items() if settings[key] is not None}
     flags |= {"agent": "fql", "env": "cube-single-task1", "protocol": "quick", "seeds": "1,2"}
     flags |= {"config.agent.hidden_dims": "8,8", "config.agent.flow_steps": 2, "config.train.batch_size": 16}
     return [sys.executable, "experiments/main.py", *(f"--{key}={value}" for key, value in flags.items())]
