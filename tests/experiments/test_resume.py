@@ -482,7 +482,7 @@ def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
 
 
 REAL = {
-    **{"offline_steps": 1500, "online_steps": 0, "log_interval": 250, "save_interval": 250},
+    **{"offline_steps": 6000, "online_steps": 0, "log_interval": 250, "save_interval": 250},
     **{"eval_interval": 4000, "eval_episodes": 0},
 }
 
@@ -522,7 +522,7 @@ def test_real_signals(tmp_path, make):
     assert "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted by SIGTERM; the same command goes on from there"
     place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
-    assert 250 <= place.step < 1500
+    assert 250 <= place.step < 6000
     with started() as process:
         wait_for(folder / "checkpoints" / f"offline-{place.step // 250 * 250 + 250}", process)
         os.killpg(process.pid, signal.SIGKILL)
