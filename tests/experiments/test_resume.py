@@ -482,7 +482,7 @@ def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
 
 
 REAL = {
-    **{"offline_steps": 6000, "online_steps": 0, "log_interval": 250, "save_interval": 250},
+    **{"offline_steps": 3000, "online_steps": 0, "log_interval": 250, "save_interval": 250},
     **{"eval_interval": 4000, "eval_episodes": 0},
 }
 
@@ -492,6 +492,7 @@ def command(config):
     settings = configuration.flatten(config)
     flags = {flag: settings[key] for flag, key in configuration.FLAG_KEYS.items() if settings[key] is not None}
     flags |= {"agent": "fql", "env": "cube-single-task1", "protocol": "quick", "seeds": "1,2"}
+    flags["config.online.save_interval"] = settings["online.save_interval"]
     flags |= {"config.agent.hidden_dims": "8,8", "config.agent.flow_steps": 2, "config.train.batch_size": 16}
     return [sys.executable, "experiments/main.py", *(f"--{key}={value}" for key, value in flags.items())]
 
@@ -522,7 +523,7 @@ def test_real_signals(tmp_path, make):
     assert "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted by SIGTERM; the same command goes on from there"
     place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
-    assert 250 <= place.step < 6000
+    assert 250 <= place.step < 3000
     with started() as process:
         wait_for(folder / "checkpoints" / f"offline-{place.step // 250 * 250 + 250}", process)
         os.killpg(process.pid, signal.SIGKILL)
