@@ -1,134 +1,24 @@
-"""Environment slots in worker processes, for evaluation. The workers never import JAX.
+"""Environment slots in worker processes, for evaluation.
 
-A worker holds several slots and plays a whole chunk of actions per message, so that a vector step costs one message per
-worker and not one per environment and action. Every slot has its list of episodes: an environment that finishes early
-goes on to its next one, and none is cut off or counted twice.
+A worker plays a whole chunk of actions for several slots per message. The slots form two groups: while the policy is
+called for one, the workers play the other, so that neither waits for the other. Every episode is played to its end.
 """
 
+import collections
 import functools
+import math
 import os
 import pathlib
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from envs import ogbench, simulator
+from envs import simulator
 from envs.suite import Domain
+from envs.workers import Outcome, Simulator, Workers
 from trqam_jax.errors import UserError
 
-gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # a worker's error is raised here anyway, and shown once
-
-
-class SlotGroup(gymnasium.Env):
-    """The m slots of one worker, as one environment that AsyncVectorEnv can host.
-
-    observation: {observations (m, O), episode (m,), -1 when the slot has played its list, decision (m,)};
-    action: chunks (m, H, A).
-    """
-
-    def __init__(self, index: int, domain: Domain, tasks: list[int], horizon: int, video: bool):
-        self.index, self.domain, self.tasks, self.video = index, domain, tasks, video
-        size = len(tasks)
-        integers = functools.partial(Box, -(2**31), 2**31 - 1, (size,), np.int32)
-        self.observation_space = Dict(
-            observations=Box(-np.inf, np.inf, (size, domain.observation_dim), np.float32),
-            episode=integers(),
-            decision=integers(),
-        )
-        self.action_space = Box(-1.0, 1.0, (size, horizon, domain.action_dim), np.float32)
-        self.envs: list[Any] = []
-
-    def build(self) -> None:
-        """Construct the simulators: seconds, so the parent asks for it early and does not wait."""
-        if not self.video:
-            self.envs = [ogbench.make_env(self.domain, task) for task in self.tasks]
-            return
-        if "DISPLAY" not in os.environ:
-            os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
-        try:
-            self.envs = [ogbench.make_env(self.domain, task, render_mode="rgb_array") for task in self.tasks]
-            ogbench.reset(self.envs[0], 0)
-            self.envs[0].render()
-        except Exception as error:  # what a missing graphics library raises is anybody's guess
-            raise UserError(
-                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or "
-                "OSMesa and set MUJOCO_GL=egl or osmesa, or leave the videos out"
-            ) from error
-
-    def reset(self, *, seed=None, options=None):
-        """options["rounds"][index][slot]: the slot's [(episode, seed, path of its film or None), ...]."""
-        rounds = options["rounds"][self.index]
-        self.queues = [list(reversed(episodes)) for episodes in rounds]
-        self.finished: list[tuple[int, int, float, float, int]] = []
-        self.state = {key: np.zeros(space.shape, space.dtype) for key, space in self.observation_space.items()}
-        self.frames: list[list[np.ndarray]] = [[] for _ in rounds]
-        self.films: list[str | None] = [None] * len(rounds)
-        self.totals = np.zeros((len(rounds), 2))  # return, length
-        # Some mazes draw from numpy's global generator in mid-episode: every slot has its own state of it.
-        self.generators: list[Any] = [None] * len(rounds)
-        for slot in range(len(rounds)):
-            self._next_episode(slot)
-        return self._copy(), {}
-
-    def step(self, action):
-        for slot, chunk in enumerate(action):
-            if self.state["episode"][slot] >= 0:
-                self._play(slot, chunk)
-        return self._copy(), 0.0, False, False, {}
-
-    def results(self) -> list[tuple[int, int, float, float, int]]:
-        """(slot, episode, success, return, length) of the episodes finished since the reset."""
-        return self.finished
-
-    def close(self):
-        for env in self.envs:
-            env.close()
-
-    def _copy(self):
-        return {key: value.copy() for key, value in self.state.items()}
-
-    def _next_episode(self, slot: int) -> None:
-        if not self.queues[slot]:
-            self.state["episode"][slot] = -1
-            return
-        episode, seed, self.films[slot] = self.queues[slot].pop()
-        self.state["observations"][slot] = ogbench.reset(self.envs[slot], seed)
-        self.state["episode"][slot], self.state["decision"][slot] = episode, 0
-        self.totals[slot] = 0
-        self.generators[slot] = np.random.get_state()  # noqa: NPY002
-        self._film(slot)
-
-    def _play(self, slot: int, chunk: np.ndarray) -> None:
-        np.random.set_state(self.generators[slot])  # noqa: NPY002
-        for action in chunk:
-            observation, reward, terminated, truncated, info = self.envs[slot].step(action)
-            self.totals[slot] += reward, 1
-            self._film(slot)
-            if terminated or truncated:
-                episode = int(self.state["episode"][slot])
-                total, length = self.totals[slot]
-                self.finished.append((slot, episode, float(info["success"]), total, int(length)))
-                self._write_film(slot)
-                self._next_episode(slot)
-                return
-        self.state["observations"][slot] = observation
-        self.state["decision"][slot] += 1
-        self.generators[slot] = np.random.get_state()  # noqa: NPY002
-
-    def _film(self, slot: int) -> None:
-        if self.films[slot]:
-            self.frames[slot].append(self.envs[slot].render())
-
-    def _write_film(self, slot: int) -> None:
-        if self.films[slot]:
-            from PIL import Image
-
-            first, *rest = [Image.fromarray(frame) for frame in self.frames[slot]]
-            first.save(self.films[slot], save_all=True, append_images=rest, duration=50, loop=0)
-            self.frames[slot] = []
+IDLE = -1  # in place of an episode
 
 
 class VectorSlots:
@@ -141,94 +31,148 @@ class VectorSlots:
         self,
         domain: Domain,
         tasks: list[int],
-        horizon: int,
         num_episodes: int,
         *,
         workers: int | None = None,
+        groups: int = 2,
         video: bool = False,
     ):
-        self.num_replicas = len(tasks)
+        """Returns while the simulators are being built, except with video. num_episodes: of a round, per replica."""
         workers = workers or simulator.cpu_count()
-        # About four slots per worker keep it busy while the policy is called; more would only cost construction.
-        self.per_replica = max(1, min(num_episodes, round(4 * workers / self.num_replicas)))
-        self._size = self.num_replicas * self.per_replica
-        self._workers = min(workers, self._size)
-        slot_tasks = self._to_workers(np.repeat(tasks, self.per_replica))
-        self._envs = AsyncVectorEnv(
-            [functools.partial(SlotGroup, w, domain, t.tolist(), horizon, video) for w, t in enumerate(slot_tasks)],
-            context="spawn",
-            autoreset_mode=AutoresetMode.DISABLED,
+        # About eight slots per worker keep it busy while the policy is called, and the calls few; more would only cost
+        # construction. Of the numbers that need as many rounds the smallest.
+        most = max(1, round(8 * workers / len(tasks)))
+        per_replica = max(1, math.ceil(num_episodes / max(1, math.ceil(num_episodes / most))))
+        groups = min(groups, per_replica)
+        self._shape = groups, len(tasks), math.ceil(per_replica / groups)
+        self._observation_dim = domain.observation_dim
+        size = len(tasks) * self._shape[2]
+        workers = min(workers, size)
+        # Slot s of a group sits in worker s % workers, so that every worker has slots of every replica.
+        self._shares = [np.arange(first, size, workers) for first in range(workers)]
+        slot_tasks = np.repeat(tasks, self._shape[2])
+        self._workers = Workers(
+            [functools.partial(_Slots, domain, slot_tasks[share].tolist(), groups, video) for share in self._shares]
         )
-        self._envs.call_async("build")
-        self._building = True
+        self._episode = np.full((groups, size), IDLE)
+        self._decision = np.zeros((groups, size), int)
+        self._films: list[list[pathlib.Path]] = [[]] * len(tasks)
         if video:
-            self._wait()  # to learn early that nothing can be rendered
-        self._films: list[list[pathlib.Path]] = [[]] * self.num_replicas
-
-    def _wait(self) -> None:
-        if self._building:
-            self._building = False
-            self._envs.call_wait()
-
-    def _to_workers(self, slots: np.ndarray) -> np.ndarray:
-        """(R * n, ...) -> (workers, m, ...): slot s sits in worker s % workers, so that every worker has slots of every
-        replica; the last slot is repeated where workers would have unequally many."""
-        width = -(-self._size // self._workers)
-        padding = np.repeat(slots[-1:], width * self._workers - self._size, axis=0)
-        padded = np.concatenate([slots, padding])
-        return padded.reshape(width, self._workers, *slots.shape[1:]).swapaxes(0, 1)
-
-    def _from_workers(self, values: np.ndarray) -> np.ndarray:
-        """(workers, m, ...) -> (R, n, ...)."""
-        flat = values.swapaxes(0, 1).reshape(-1, *values.shape[2:])[: self._size]
-        return flat.reshape(self.num_replicas, self.per_replica, *values.shape[2:])
+            self._workers.wait_until_made()  # to learn early that nothing can be rendered
 
     def film(self, paths: list[list[pathlib.Path]]) -> None:
         """Write the first episodes of the next round as GIFs: replica r's episode e to paths[r][e]."""
         self._films = paths
 
-    def reset(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        """Start seeds.shape[1] episodes of every replica."""
-        self._wait()
-        self._num_episodes = seeds.shape[1]
-        films = [[*map(str, paths), *[None] * self._num_episodes] for paths in self._films]
-        self._films = [[]] * self.num_replicas
-        rounds = [[[] for _ in range(-(-self._size // self._workers))] for _ in range(self._workers)]
-        for slot in range(self._size):
-            replica, first = divmod(slot, self.per_replica)
-            rounds[slot % self._workers][slot // self._workers] = [
-                (episode, int(seeds[replica, episode]), films[replica][episode])
-                for episode in range(first, self._num_episodes, self.per_replica)
-            ]
-        state, _ = self._envs.reset(options={"rounds": rounds})
-        return {key: self._from_workers(value) for key, value in state.items()}
+    def begin(self, seeds: np.ndarray) -> None:
+        """Start a round: seeds.shape[1] episodes of every replica, each in the first slot that is free."""
+        self._seeds = seeds
+        self._waiting = [collections.deque(range(seeds.shape[1])) for _ in seeds]
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        self._at_work: collections.deque[int] = collections.deque()  # groups, in the order of their answers
+        for group in range(self._shape[0]):
+            self._order(group, None)
 
-    def step(self, chunks: np.ndarray) -> dict[str, np.ndarray]:
-        """chunks: (R, n, H, A)."""
-        state = self._envs.step(self._to_workers(chunks.reshape(-1, *chunks.shape[2:])))[0]
-        return {key: self._from_workers(value) for key, value in state.items()}
+    def play(self, group: int, chunks: np.ndarray) -> None:
+        """Let a group's running slots play their chunks, of (R, n, H, A); does not wait for them."""
+        self._order(group, chunks.reshape(-1, *chunks.shape[2:]))
+
+    def wait(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray] | None:
+        """The group that is to `play` next: (group, observations (R, n, O), episode (R, n), decision (R, n)).
+
+        episode is -1 in an idle slot; decision counts the episode's chunks so far. None: the round is over.
+        """
+        while self._at_work:
+            group = self._at_work.popleft()
+            episode = self._episode[group]
+            observations = np.zeros((len(episode), self._observation_dim), np.float32)
+            for worker, share in enumerate(self._shares):
+                observations[share], outcomes = self._workers.receive(worker)
+                for position, outcome in outcomes:
+                    slot = share[position]
+                    self._outcomes[slot // self._shape[2], int(episode[slot])] = outcome
+                    episode[slot] = IDLE
+            if (episode != IDLE).any():
+                turn = observations, episode.copy(), self._decision[group].copy()
+                return group, *(values.reshape(*self._shape[1:], *values.shape[1:]) for values in turn)
+            self._order(group, None)
+        return None
 
     def results(self) -> dict[str, np.ndarray]:
-        """Every episode of the round, (R, E); an error if one is missing or came twice."""
-        shape = self.num_replicas, self._num_episodes
-        seen = np.zeros(shape, int)
-        values = {"success": np.zeros(shape), "return": np.zeros(shape), "length": np.zeros(shape, int)}
-        for worker, finished in enumerate(self._envs.call("results")):
-            for position, episode, *outcome in finished:
-                replica = (position * self._workers + worker) // self.per_replica
-                seen[replica, episode] += 1
-                for key, value in zip(values, outcome, strict=True):
-                    values[key][replica, episode] = value
-        if (seen != 1).any():
-            raise RuntimeError(f"episodes were played {seen.min()} to {seen.max()} times, expected once each")
-        return values
+        """success, return, length: (R, E), of every episode of the round."""
+        self._films = [[]] * len(self._films)
+        outcomes = [self._outcomes[place] for place in np.ndindex(self._seeds.shape)]
+        columns = (np.reshape(values, self._seeds.shape) for values in zip(*outcomes, strict=True))
+        return dict(zip(("success", "return", "length"), columns, strict=True))
+
+    def _order(self, group: int, chunks: np.ndarray | None) -> None:
+        """Send the running slots their chunks (R * n, H, A), and the free ones the next episodes of their replicas."""
+        episode, decision = self._episode[group], self._decision[group]
+        orders: list[Any] = [None] * len(episode)
+        for slot in range(len(episode)):
+            replica = slot // self._shape[2]
+            if episode[slot] != IDLE:
+                orders[slot] = chunks[slot]
+                decision[slot] += 1
+            elif self._waiting[replica]:
+                episode[slot], decision[slot] = self._waiting[replica].popleft(), 0
+                orders[slot] = self._start(replica, episode[slot])
+        if any(order is not None for order in orders):
+            for worker, share in enumerate(self._shares):
+                self._workers.send(worker, "play", group, [orders[slot] for slot in share])
+            self._at_work.append(group)
+
+    def _start(self, replica: int, episode: int) -> tuple[int, str | None]:
+        """The episode's seed, and where its film belongs."""
+        films = self._films[replica]
+        return int(self._seeds[replica, episode]), str(films[episode]) if episode < len(films) else None
 
     def close(self) -> None:
         """End the workers."""
-        self._envs.close()
+        self._workers.close()
 
     def __enter__(self) -> "VectorSlots":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Slots:
+    """The slots of one worker, by group."""
+
+    def __init__(self, domain: Domain, tasks: list[int], groups: int, video: bool):
+        kwargs = {"render_mode": "rgb_array"} if video else {}
+        if video and "DISPLAY" not in os.environ:
+            os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
+        try:
+            self._groups = [[Simulator(domain, task, **kwargs) for task in tasks] for _ in range(groups)]
+            if video:
+                self._groups[0][0].env.render()
+        except Exception as error:  # what a missing graphics library raises is anybody's guess
+            if not video:
+                raise
+            raise UserError(
+                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or "
+                "OSMesa and set MUJOCO_GL=egl or osmesa, or leave the videos out"
+            ) from error
+
+    def play(self, group: int, orders: list[Any]) -> tuple[np.ndarray, list[tuple[int, Outcome]]]:
+        """orders: per slot a chunk to play, (seed, film) to start an episode, or None.
+
+        Returns observations (m, O), and (position, outcome) of the episodes that have ended.
+        """
+        outcomes = []
+        for position, (order, one) in enumerate(zip(orders, self._groups[group], strict=True)):
+            if isinstance(order, tuple):
+                one.reset(*order)
+            elif order is not None:
+                one.play(order)
+                if one.outcome is not None:
+                    outcomes.append((position, one.outcome))
+        return np.stack([one.observation for one in self._groups[group]]).astype(np.float32), outcomes
+
+    def close(self) -> None:
+        for group in self._groups:
+            for one in group:
+                one.close()

@@ -61,11 +61,15 @@ class Workers:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what has happened
             self._pipes[worker].send((method, args))
 
-    def receive(self, worker: int) -> Any:
-        """The answer to a worker's oldest call."""
-        if worker in self._unmade:
+    def wait_until_made(self) -> None:
+        """`receive` does it by itself; this is to learn early that a host cannot be made."""
+        for worker in sorted(self._unmade):
             self._answer(worker)
             self._unmade.remove(worker)
+
+    def receive(self, worker: int) -> Any:
+        """The answer to a worker's oldest call."""
+        self.wait_until_made()
         return self._answer(worker)
 
     def call(self, method: str, arguments: Iterable[tuple]) -> list[Any]:
@@ -160,25 +164,26 @@ class Outcome(NamedTuple):
 class Simulator:
     """A simulator that its neighbours in the process do not disturb.
 
-    Some mazes draw from numpy's global generator in mid-episode: each simulator has its own state of it.
+    Some mazes draw from numpy's global generator in mid-episode: each simulator puts its own in that place.
     """
 
     def __init__(self, domain: Domain, task: int, **kwargs: Any):
         self.env = ogbench.make_env(domain, task, **kwargs)
+        self._bits = np.random.MT19937()
         self.reset(0)  # the first one compiles the model, half a second: part of the construction
 
     def reset(self, seed: int, film: str | None = None) -> np.ndarray:
         """Start the episode of that seed; film: where to write it as a GIF."""
+        np.random.set_bit_generator(self._bits)
         self.observation = ogbench.reset(self.env, seed)
         self.outcome: Outcome | None = None  # of the running episode, once it has ended
         self._total, self._length, self._film = 0.0, 0, film
         self._frames = [self.env.render()] if film else []
-        self._generator = np.random.get_state()  # noqa: NPY002
         return self.observation
 
     def play(self, actions: np.ndarray) -> list[Step]:
         """Step through actions (n, A), at most to the episode's end."""
-        np.random.set_state(self._generator)  # noqa: NPY002
+        np.random.set_bit_generator(self._bits)
         steps = []
         for action in actions:
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -191,7 +196,6 @@ class Simulator:
                 self.outcome = Outcome(float(info["success"]), float(self._total), self._length)
                 self._write_film()
                 break
-        self._generator = np.random.get_state()  # noqa: NPY002
         return steps
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +167,6 @@ def simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]
         slots = VectorSlots(
             domain,
             [replica.task for replica in replicas],
-            domain.horizon,
             config.eval.episodes,
             workers=config.eval.workers or None,
             video=config.eval.video_episodes > 0,
@@ -376,11 +375,12 @@ class Watched:
     """Slots that a signal stops between two calls, or in one, where it has ended the simulators too."""
 
     def __init__(self, slots: Slots):
-        self.reset, self.step, self.results = (_watched(call) for call in (slots.reset, slots.step, slots.results))
+        calls = slots.begin, slots.wait, slots.play, slots.results
+        self.begin, self.wait, self.play, self.results = map(_watched, calls)
 
 
-def _watched(call: Callable[..., dict[str, np.ndarray]]) -> Callable[..., dict[str, np.ndarray]]:
-    def watched(*arguments: np.ndarray) -> dict[str, np.ndarray]:
+def _watched(call: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(*arguments: Any) -> Any:
         interrupt.check()
         try:
             return call(*arguments)

@@ -1,9 +1,9 @@
 """Episodes of all replicas at once: one policy call per chunk for every environment slot of every replica."""
 
-import functools
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from trqam_jax.agent import AbstractAgent
@@ -11,17 +11,21 @@ from trqam_jax.types import Array
 
 
 class Slots(Protocol):
-    """R x n environment slots, each of which plays its list of episodes one after the other."""
+    """Groups of R x n environment slots. A slot plays one episode after the other; a group can play while another one
+    is looked at."""
 
-    def reset(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        """Start a round of episodes with seeds (R, E). Returns what `step` returns."""
+    def begin(self, seeds: np.ndarray) -> None:
+        """Start a round of episodes with seeds (R, E)."""
 
-    def step(self, chunks: np.ndarray) -> dict[str, np.ndarray]:
-        """Play chunks (R, n, H, A). Returns observations (R, n, O), the running episode (R, n), -1 in an idle slot,
-        and its chunks played so far, decision (R, n)."""
+    def wait(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray] | None:
+        """A group that waits for its chunks, or None when every episode has ended: (group, observations (R, n, O), the
+        running episode (R, n), -1 in an idle slot, and its chunks played so far, decision (R, n))."""
+
+    def play(self, group: int, chunks: np.ndarray) -> None:
+        """Let a group play chunks (R, n, H, A), and do not wait for it."""
 
     def results(self) -> dict[str, np.ndarray]:
-        """success, return, length: (R, E), every episode of the round once."""
+        """success, return, length: (R, E), of every episode of the round."""
 
 
 class Episodes(NamedTuple):
@@ -48,16 +52,21 @@ def policy(agents: AbstractAgent, observations: Array, keys: Array, episodes: Ar
         key = jax.random.fold_in(jax.random.fold_in(key, episode), decision)
         return agent.act(observation[None], key)[0]
 
+    slots = observations.shape[1]
+    if (
+        slots == 1
+    ):  # twice, because a CPU rounds the product of one row otherwise than among other rows
+        observations, episodes, decisions = (jnp.repeat(x, 2, axis=1) for x in (observations, episodes, decisions))
     per_slot = jax.vmap(act, (None, 0, None, 0, 0))
-    return jax.vmap(per_slot)(agents, observations, keys, episodes, decisions)
+    return jax.vmap(per_slot)(agents, observations, keys, episodes, decisions)[:, :slots]
 
 
 def evaluate(agents: AbstractAgent, slots: Slots, seeds: np.ndarray, keys: Array) -> Episodes:
     """Play E episodes of each of R replicas to their end. seeds: (R, E); keys: (R,), of this evaluation."""
-    act = functools.partial(policy, agents)
-    state = slots.reset(seeds)
-    while (state["episode"] >= 0).any():
-        chunks = act(state["observations"], keys, np.maximum(state["episode"], 0), state["decision"])
-        state = slots.step(np.asarray(chunks))
+    slots.begin(seeds)
+    while (turn := slots.wait()) is not None:
+        group, observations, episode, decision = turn
+        chunks = policy(agents, observations, keys, np.maximum(episode, 0), decision)
+        slots.play(group, np.asarray(chunks))
     results = slots.results()
     return Episodes(results["success"], results["return"], results["length"])

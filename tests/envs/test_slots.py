@@ -1,13 +1,18 @@
 """Evaluation: every episode once, the same whatever the pool, and neighbours that do not matter."""
 
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import struct
 
 from envs import ogbench, suite
 from envs.slots import VectorSlots
+from trqam_jax.errors import UserError
 from trqam_jax.evaluation import evaluate, policy, start_seeds
 
 MAZE = suite.DOMAINS["pointmaze-medium"]
@@ -28,11 +33,11 @@ DIRECTIONS = jnp.array([[1.0, 0.2], [0.0, 1.0], [-1.0, -1.0]])
 TASKS = [1, 3, 1]
 
 
-def play(replicas, workers, num_episodes=5, domain=MAZE):
+def play(replicas, workers, num_episodes=5, domain=MAZE, groups=2):
     seeds = start_seeds([7, 8, 7], "offline", 100, num_episodes)[replicas]
     keys = jax.random.split(jax.random.key(0), 3)[jnp.array(replicas)]
     tasks = [TASKS[r] for r in replicas]
-    with VectorSlots(domain, tasks, 2, num_episodes, workers=workers) as slots:
+    with VectorSlots(domain, tasks, num_episodes, workers=workers, groups=groups) as slots:
         agents = Noisy(DIRECTIONS[jnp.array(replicas)])
         return evaluate(agents, slots, seeds, keys), evaluate(agents, slots, seeds, keys)
 
@@ -64,6 +69,14 @@ def test_pool_and_neighbours_change_nothing(together):
         np.testing.assert_array_equal(a[1], b[0])
 
 
+@pytest.mark.parametrize(("workers", "groups"), [(1, 1), (3, 2)])
+def test_workers_and_groups_change_nothing(together, workers, groups):
+    """Nor which slot plays an episode: in one worker there are fewer slots than episodes."""
+    episodes, _ = play([0, 1, 2], workers, groups=groups)
+    for a, b in zip(together[0], episodes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_neighbours_change_nothing_where_steps_draw_from_the_global_generator():
     """A teleporter's exit is drawn in mid-episode from a generator that all slots of a worker share."""
     together, _ = play([0, 1, 2], workers=1, num_episodes=3, domain=TELEPORT)
@@ -93,6 +106,19 @@ def test_equals_a_plain_loop_over_one_environment(together):
     assert (episodes.success[0, 2], episodes.returns[0, 2], episodes.lengths[0, 2]) == (info["success"], total, length)
 
 
+def test_the_number_of_slots_changes_no_bit():
+    """The number of workers decides how many slots a replica has; a simulator makes much of the last digit."""
+    agent, slots = tiny.agent("bc", hidden_dims=(64, 64)), 4
+    agents = jax.tree.map(lambda x: x[None], agent)
+    observations = jax.random.normal(jax.random.key(0), (1, slots, tiny.SPEC.observation_dim))
+    keys, episodes = jax.random.split(jax.random.key(1), 1), jnp.arange(slots)[None]
+    together = policy(agents, observations, keys, episodes, episodes)
+    for n in (1, 2):
+        for some in (slice(i, i + n) for i in range(0, slots, n)):
+            alone = policy(agents, observations[:, some], keys, episodes[:, some], episodes[:, some])
+            np.testing.assert_array_equal(alone, together[:, some])
+
+
 def test_starts_are_of_seed_phase_step_and_episode():
     a = start_seeds([1, 2], "offline", 10, 4)
     np.testing.assert_array_equal(a[1], start_seeds([2], "offline", 10, 6)[0, :4])
@@ -101,7 +127,18 @@ def test_starts_are_of_seed_phase_step_and_episode():
 
 
 def test_a_workers_error_reaches_the_user():
-    with VectorSlots(MAZE, [1], 2, 1, workers=1) as slots:
-        slots.reset(np.array([[3]]))
+    with VectorSlots(MAZE, [1], 1, workers=1) as slots:
+        slots.begin(np.array([[3]]))
+        group = slots.wait()[0]
+        slots.play(group, np.zeros((1, 1, 2, 7), np.float32))
         with pytest.raises(ValueError, match="could not be broadcast"):
-            slots.step(np.zeros((1, 1, 2, 7), np.float32))
+            slots.wait()
+
+
+def test_a_killed_worker_ends_the_evaluation():
+    agents, keys = Noisy(DIRECTIONS[:1]), jax.random.split(jax.random.key(0), 1)
+    with VectorSlots(MAZE, [1], 4, workers=2) as slots:
+        evaluate(agents, slots, start_seeds([7], "offline", 0, 1), keys)
+        os.kill(slots._workers._processes[1].pid, signal.SIGKILL)
+        with pytest.raises(UserError, match=r"simulator worker 1 .* died with exit code -9"):
+            evaluate(agents, slots, start_seeds([7], "offline", 0, 4), keys)

@@ -44,7 +44,7 @@ class FakeSlots:
 
     hook = staticmethod(lambda: None)  # called at every step
 
-    def __init__(self, domain, tasks, horizon, num_episodes, **_):
+    def __init__(self, domain, tasks, num_episodes, **_):
         self.shape, self.size = (len(tasks), max(1, num_episodes)), domain.observation_dim
 
     def __enter__(self):
@@ -53,21 +53,19 @@ class FakeSlots:
     def __exit__(self, *_):
         pass
 
-    def reset(self, seeds):
+    def begin(self, seeds):
         self.state = np.stack([[np.random.default_rng(seed).normal(size=self.size) for seed in row] for row in seeds])
         self.decision, self.returns = np.zeros(self.shape, np.int32), np.zeros(self.shape)
-        return self.observation()
 
-    def observation(self):
+    def wait(self):
         episode = np.where(self.decision < 3, np.arange(self.shape[1], dtype=np.int32), -1)
-        return {"observations": self.state.astype(np.float32), "episode": episode, "decision": self.decision}
+        return None if (episode < 0).all() else (0, self.state.astype(np.float32), episode, self.decision)
 
-    def step(self, chunks):
+    def play(self, group, chunks):
         self.hook()
         self.returns += chunks.sum((2, 3))
         self.state = 0.9 * self.state + chunks.mean((2, 3))[..., None]
         self.decision = self.decision + 1
-        return self.observation()
 
     def results(self):
         return {
@@ -246,7 +244,7 @@ def torn(path):
 MOMENTS = {
     "the first file": (os, "fsync", 1),
     "a checkpoint of the cloning": (pathlib.Path, "rename", 2),
-    "the first evaluation": (FakeSlots, "step", 2),
+    "the first evaluation": (FakeSlots, "play", 2),
     "an update": (trainer.Population, "run", 12),
     "playing": (FakeActors, "play", 9),
     "a save online": (FakeActors, "begin", 3),
@@ -279,7 +277,7 @@ def test_killed_at(moment, make, unbroken, monkeypatch, capfd):
 )
 def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
-    owner, name, count = (FakeSlots, "step", 5) if where == "evaluating" else (trainer.Population, "run", 12)
+    owner, name, count = (FakeSlots, "play", 5) if where == "evaluating" else (trainer.Population, "run", 12)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, after_calls(count, getattr(owner, name), lambda: os.kill(os.getpid(), number)))
         with pytest.raises(interrupt.Interrupted, match=number.name):
@@ -335,7 +333,7 @@ def test_longer(make, unbroken, capsys):
 def unfinished(make, monkeypatch):
     """The folder of a run that was killed at update 40."""
     with monkeypatch.context() as patch:
-        patch.setattr(FakeSlots, "step", after_calls(5, FakeSlots.step, killed))
+        patch.setattr(FakeSlots, "play", after_calls(5, FakeSlots.play, killed))
         with pytest.raises(Killed):
             running.run(make())
     return records.folder_of(running.locate(make(), running.suite.DOMAINS["cube-single"])[0])
@@ -459,7 +457,7 @@ def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, mon
     """Through a restart."""
     poison(monkeypatch, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(FakeSlots, "step", after_calls(5, FakeSlots.step, killed))
+        patch.setattr(FakeSlots, "play", after_calls(5, FakeSlots.play, killed))
         with pytest.raises(Killed):
             running.run(make())
     folder = running.run(make())
