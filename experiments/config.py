@@ -90,6 +90,7 @@ def base() -> dict[str, dict[str, Any]]:
         "run": {
             "out_dir": "runs",
             "group": "default",
+            "part": "",  # ends the folder's name: runs that split the seeds or tasks of one between them
             "mirrors": (),  # tensorboard, wandb
             "resume": "auto",  # go on with an interrupted run; must: and fail if there is none; never: start over
         },
@@ -261,6 +262,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"Unknown precision {config.precision!r}.{suggest(config.precision, PRECISIONS)}")
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
+    if "/" in config.run.part:
+        raise UserError(f"run.part is {config.run.part!r}, expected a piece of a folder's name, without a slash")
     if config.run.resume not in RESUME:
         raise UserError(f"--resume={config.run.resume}: unknown.{suggest(config.run.resume, RESUME)}")
     for name in config.run.mirrors:

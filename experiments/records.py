@@ -31,9 +31,12 @@ class Replica(NamedTuple):
 
 
 def folder_of(config: ConfigDict, *, of_cloning: bool = False) -> pathlib.Path:
-    """{out_dir}/{group}/{env}/{agent}-{digest}, or cloned-{digest} for the cloning stage."""
+    """{out_dir}/{group}/{env}/{agent}-{digest}, with -{part} if there is one; cloned-{digest} for the cloning stage,
+    which all parts share."""
     root = pathlib.Path(config.run.out_dir).expanduser() / config.run.group / config.env
-    return root / f"{'cloned' if of_cloning else config.agent_name}-{digest(config, of_cloning=of_cloning)}"
+    if of_cloning:
+        return root / f"cloned-{digest(config, of_cloning=True)}"
+    return root / "-".join(filter(None, (config.agent_name, digest(config), config.run.part)))
 
 
 Keep = Callable[[str, str, int], bool]

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import config as configuration
+from experiments.records import folder_of
 from trqam_jax.errors import UserError
 
 
@@ -59,6 +60,7 @@ def test_resolving_does_not_change_the_defaults():
         ({"settings": {"train.log_interval": 0}}, ["log_interval", "at least 1"]),
         ({"settings": {"bc.checkpoint": "x"}}, ["--bc_steps=0"]),
         ({"settings": {"run.group": "a/b"}}, ["--group"]),
+        ({"overrides": {"run.part": "a/b"}}, ["run.part is 'a/b'"]),
         ({"overrides": {"run.mirrors": "'wand'"}}, ["Did you mean 'wandb'"]),
         ({"overrides": {"env": "scene"}}, ["--env"]),
         ({"overrides": {"run.seeds": "1,1"}}, ["--seeds"]),
@@ -123,3 +125,10 @@ def test_cloning_is_shared_by_methods_and_not_by_networks():
         assert clone(overrides=unused) == clone()
     assert clone(agent="fql") == clone()
     assert clone(overrides={"agent.hidden_dims": "64,64"}) != clone()
+
+
+def test_parts_of_a_run_have_folders_of_their_own_and_share_the_cloning():
+    whole, one, two = (resolve(overrides={"run.part": part}) for part in ("", "seeds-1", "seeds-2"))
+    assert folder_of(one).name == f"{folder_of(whole).name}-seeds-1"
+    assert len({folder_of(config) for config in (whole, one, two)}) == 3
+    assert len({folder_of(config, of_cloning=True) for config in (whole, one, two)}) == 1
