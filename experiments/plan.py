@@ -1,0 +1,223 @@
+"""From what a sweep is asked for to its jobs: one per method, domain and value; replicas are tasks x seeds."""
+
+import itertools
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+import agents
+from experiments import config as configuration
+from experiments.manifest import Job, as_json
+from trqam_jax.errors import UserError, suggest
+from trqam_jax.logging import read_csv
+
+
+class Request(NamedTuple):
+    """What a command line asks for."""
+
+    agents: Sequence[str]
+    envs: Sequence[str]
+    tasks: str | None
+    seeds: list[str] | None
+    num_seeds: int | None
+    protocol: str
+    flags: Mapping[str, Any]  # typed values of main.py's other flags, as far as they are given
+    overrides: Mapping[str, str]  # texts of --config.key=text; a number may have several, 0.5,1
+    max_replicas: int | None
+
+
+#: Settings of a method that its cloning shares.
+CLONED = ("hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate")
+
+
+def expand(request: Request) -> dict[str, Job]:
+    """All jobs by name, the clonings first. Every configuration among them is resolved, and so checked."""
+    clonings: dict[str, tuple[Job, str]] = {}  # with the digest of the cloned policy
+    methods: list[Job] = []
+    if request.flags.get("resume", "auto") != "auto":
+        raise UserError(f"--resume={request.flags['resume']}: the jobs of a sweep go on by themselves; leave it out")
+    for agent in request.agents:
+        if agent not in agents.AGENTS:
+            raise UserError(f"--agents: unknown {agent!r}.{suggest(agent, agents.AGENTS)}")
+    for env, agent in itertools.product(request.envs, request.agents):
+        for variant, overrides in _variants(request, agent, env):
+            config = _resolve(request, agent, env, overrides)
+            after = _add_cloning(clonings, request, config, variant, overrides)
+            for part, own in _parts(config, request.max_replicas):
+                name = agent, config.env, _text(variant), part
+                methods.append(_job(request, config, name, overrides, part=part, after=after, **own))
+    unused = [key for key in request.overrides if not any(_has(agent, key) for agent in request.agents)]
+    if unused:
+        raise UserError(f"--config.{unused[0]}: none of {', '.join(request.agents)} has this setting")
+    jobs = [*(job for job, _ in clonings.values()), *methods]
+    names = [job.name for job in jobs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"the job {twice} is asked for twice; several tasks of a domain are --envs=DOMAIN --tasks=1,2")
+    return dict(zip(names, jobs, strict=True))
+
+
+def _has(agent: str, key: str) -> bool:
+    return not key.startswith("agent.") or key.removeprefix("agent.") in agents.default_config(agent)
+
+
+def _variants(request: Request, agent: str, env: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """(the values of this variant, all overrides of it): the product over settings that are given several values."""
+    own = {key: text for key, text in request.overrides.items() if _has(agent, key)}
+    known = configuration.flatten(_resolve(request, agent, env, {}))
+    # A comma in a tuple or a text belongs to the value.
+    several = {k: t.split(",") for k, t in own.items() if "," in t and not isinstance(known.get(k), (tuple, str))}
+    for values in itertools.product(*several.values()):
+        variant = dict(zip(several, values, strict=True))
+        yield variant, own | variant
+
+
+def _resolve(request: Request, agent: str, env: str, overrides: Mapping[str, str], **own: Any) -> ConfigDict:
+    given = {"tasks": request.tasks, "seeds": request.seeds, "num_seeds": request.num_seeds, **own}
+    return configuration.resolve(
+        agent=agent,
+        env=env,
+        protocol=request.protocol,
+        settings={configuration.FLAG_KEYS[name]: value for name, value in request.flags.items()},
+        overrides=overrides,
+        **given,
+    )
+
+
+def _text(variant: Mapping[str, str]) -> str:
+    return ",".join(f"{key.removeprefix('agent.')}={value}" for key, value in variant.items())
+
+
+def _parts(config: ConfigDict, most: int | None) -> Iterator[tuple[str, dict[str, Sequence[int]]]]:
+    """(the part's name, its tasks and seeds), none with more replicas than `most`: first the seeds are split."""
+    tasks, seeds = config.tasks, config.run.seeds
+    if most is None or len(tasks) * len(seeds) <= most:
+        yield "", {"tasks": tasks, "seeds": seeds}
+        return
+    if config.bc.per_seed:
+        raise UserError(f"--max_replicas={most}: with bc.per_seed=true all seeds are cloned in one job; leave it out")
+    for some_seeds in _cut(seeds, max(1, most // len(tasks))):
+        for some_tasks in _cut(tasks, most):
+            names = [_span("tasks", some_tasks)] * (len(some_tasks) < len(tasks)) + [_span("seeds", some_seeds)]
+            yield "-".join(names), {"tasks": some_tasks, "seeds": some_seeds}
+
+
+def _cut(values: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _span(what: str, values: Sequence[int]) -> str:
+    return "-".join(map(str, (what, *dict.fromkeys((values[0], values[-1])))))
+
+
+def _add_cloning(
+    clonings: dict[str, tuple[Job, str]],
+    request: Request,
+    config: ConfigDict,
+    variant: Mapping[str, str],
+    overrides: Mapping[str, str],
+) -> list[str]:
+    """Plan the cloning that a run starts from, unless it is planned already. Returns its name, if there is one."""
+    if not config.bc.steps:
+        return []
+    own = {key: text for key, text in variant.items() if _changes_cloning(key)}
+    name = "/".join(filter(None, ("cloning", config.env, _text(own))))
+    digest = configuration.digest(configuration.cloning(config), of_cloning=True)
+    if name not in clonings:
+        fitting = {
+            key: text for key, text in overrides.items() if not key.startswith("agent.") or _changes_cloning(key)
+        }
+        seeds = config.run.seeds if config.bc.per_seed else config.run.seeds[:1]
+        silent = request._replace(flags={**request.flags, "eval_episodes": 0, "video_episodes": 0})
+        of_bc = _resolve(silent, "bc", config.env, fitting, tasks=None, seeds=list(map(str, seeds)), num_seeds=None)
+        job = _job(silent, of_bc, [name], fitting, tasks=of_bc.tasks, seeds=seeds, part="cloning")
+        planned = configuration.digest(configuration.cloning(of_bc), of_cloning=True)
+        clonings[name] = job._replace(updates=config.bc.steps), planned
+    if clonings[name][1] != digest:
+        raise UserError(f"{config.agent_name} on {config.env} starts from another cloning than {name}; give it a sweep")
+    return [name]
+
+
+def _changes_cloning(key: str) -> bool:
+    return key.startswith(("bc.", "data.")) or key == "train.batch_size" or key.removeprefix("agent.") in CLONED
+
+
+def _job(
+    request: Request,
+    config: ConfigDict,
+    name: Iterable[str],
+    overrides: Mapping[str, str],
+    *,
+    tasks: Sequence[int],
+    seeds: Sequence[int],
+    part: str = "",
+    after: Sequence[str] = (),
+) -> Job:
+    """The run of these replicas of the configuration. Its name is what of `name` is not empty."""
+    listed = {"tasks": tasks, "seeds": seeds}
+    flags = {"agent": config.agent_name, "env": config.env, **listed, "protocol": config.protocol, **request.flags}
+    overrides = {**overrides, **({"run.part": part} if part else {})}
+    flat = {**configuration.flatten(config), "tasks": tasks, "run.seeds": seeds, "run.part": part}
+    return Job(
+        name="/".join(filter(None, name)),
+        agent=config.agent_name,
+        env=config.env,
+        argv=[f"--{key}={_as_text(value)}" for key, value in flags.items()]
+        + [f"--config.{key}={text}" for key, text in overrides.items()],
+        after=list(after),
+        replicas=len(tasks) * len(seeds),
+        updates=0 if config.agent_name == "bc" else config.train.offline_steps,
+        settings=as_json({key: value for key, value in flat.items() if _tells_apart(key)}),
+    )
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+_NAMED = ("agent_name", "env", "protocol", "tasks", "run.seeds", "run.part", "train.batch_size", "train.offline_steps")
+
+
+def _tells_apart(key: str) -> bool:
+    """Whether two runs that differ in it have different folders, or cannot share one. Content is known when run."""
+    if key in configuration.PLACES or key.endswith(".fingerprint"):
+        return False
+    return key in _NAMED or key.startswith(("agent.", "bc.", "data."))
+
+
+class Cost(NamedTuple):
+    """What a job takes on the device that was measured: seconds of training, evaluation not counted."""
+
+    seconds: float
+    device: str
+
+
+_RATE, _REPLICAS = "updates_per_second", "replicas"
+
+
+def costs(jobs: Iterable[Job], benchmark: pathlib.Path) -> dict[str, Cost]:
+    """Of the jobs that the file has a measurement for.
+
+    Its columns: agent; replicas; updates_per_second, of all of these together; device; and settings like
+    agent.hidden_dims, in which a job must equal the measured one. Of several rows the one with the most replicas that
+    the job has, too, counts, else the one with the fewest.
+    """
+    rows = read_csv(benchmark)
+    missing = [column for column in ("agent", _REPLICAS, _RATE, "device") if not rows or column not in rows[0]]
+    if missing:
+        raise UserError(f"--benchmark={benchmark}: has no {', '.join(missing)}; expected a CSV file with a row or more")
+    result = {}
+    for job in jobs:
+        same = [row for row in rows if row["agent"] == job.agent and _equal(job, row)]
+        if same:
+            few = [row for row in same if int(row[_REPLICAS]) <= job.replicas]
+            order = lambda row: int(row[_REPLICAS])
+            row = max(few, key=order) if few else min(same, key=order)
+            result[job.name] = Cost(job.updates * job.replicas / float(row[_RATE]), row["device"])
+    return result
+
+
+def _equal(job: Job, row: Mapping[str, str]) -> bool:
+    return all(_as_text(job.settings.get(key, "")) == text for key, text in row.items() if "." in key)

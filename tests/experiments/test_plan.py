@@ -1,0 +1,148 @@
+"""What a sweep expands into, and what that would cost."""
+
+import pytest
+from absl import flags
+
+import agents
+from envs import suite
+from experiments import cli, manifest, plan
+from experiments.config import digest, flatten
+from experiments.plan import Request, expand
+from experiments.records import folder_of
+from trqam_jax.errors import UserError
+
+SEVEN = ["trqam", "qam", "qam_edit", "qam_fql", "fql", "dsrl", "cgql"]
+
+
+def request(**own):
+    asked = dict(agents=["trqam", "fql"], envs=["cube-single"], tasks="1,2", seeds=["1", "2", "3"], num_seeds=None)
+    rest = dict(protocol="quick", flags={"out_dir": "/runs", "group": "g"}, overrides={}, max_replicas=None)
+    return Request(**{**asked, **rest, **own})
+
+
+def methods(jobs):
+    return [job for job in jobs.values() if job.after]
+
+
+def as_resolved(job):
+    """The configuration that main.py makes of the job's arguments."""
+    try:
+        program, agent, *rest = flags.FLAGS(["main.py", *job.argv], known_only=True)
+        return cli.resolve(agent.removeprefix("--agent="), [program, *rest])
+    finally:
+        for name in cli.SHARED:
+            flags.FLAGS[name].unparse()
+        flags.FLAGS.unparse_flags()
+
+
+def test_the_paper_is_2800_runs_in_70_jobs_after_ten_clonings():
+    envs = [domain.name for domain in suite.BENCHMARK]
+    jobs = expand(request(agents=SEVEN, envs=envs, tasks="all", seeds=None, num_seeds=8, protocol="trqam"))
+    assert len(jobs) == 80
+    assert [job.name for job in jobs.values()][:10] == [f"cloning/{env}" for env in envs]
+    assert sum(job.replicas for job in methods(jobs)) == 2800
+    for job in methods(jobs):
+        assert job.after == [f"cloning/{job.env}"]
+        assert job.updates == 1_000_000
+
+
+@pytest.mark.parametrize("protocol", ["trqam", "quick"])
+def test_all_methods_start_from_one_cloning(protocol):
+    names = [name for name in agents.AGENTS if name != "trqam"]
+    envs = list(suite.DOMAINS)
+    jobs = expand(request(agents=names, envs=envs, protocol=protocol))
+    assert len(jobs) == len(envs) * (len(names) + 1)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"overrides": {"agent.kl_budget": "0.5,1", "agent.hidden_dims": "8,8"}},
+        {"max_replicas": 4, "flags": {"out_dir": "/r", "group": "a b", "offline_steps": 7, "dataset": "x,y.npz"}},
+        {"overrides": {"bc.per_seed": "true", "agent.learning_rate": "1e-3"}},
+    ],
+)
+def test_arguments_mean_the_planned_configuration_and_no_two_share_a_folder(own):
+    jobs = expand(request(**own))
+    configs = {name: as_resolved(job) for name, job in jobs.items()}
+    for name, config in configs.items():
+        found = manifest.as_json(flatten(config))
+        assert {key: found[key] for key in jobs[name].settings} == jobs[name].settings
+        assert len(config.tasks) * len(config.run.seeds) == jobs[name].replicas
+    assert len({folder_of(config) for config in configs.values()}) == len(jobs)
+    for job in methods(jobs):
+        (cloning,) = job.after
+        folders = [
+            folder_of(plan.configuration.cloning(configs[name]), of_cloning=True) for name in (job.name, cloning)
+        ]
+        assert folders[0] == folders[1]
+
+
+def test_the_order_of_arguments_is_that_of_the_command_line_and_stable():
+    assert expand(request()) == expand(request())
+
+
+def test_several_values_of_a_setting_are_several_jobs_of_the_methods_that_have_it():
+    jobs = expand(
+        request(overrides={"agent.kl_budget": "0.5,1", "agent.hidden_dims": "8,8", "train.batch_size": "4,8"})
+    )
+    assert sorted(jobs) == sorted(
+        ["cloning/cube-single/train.batch_size=4", "cloning/cube-single/train.batch_size=8"]
+        + [f"trqam/cube-single/kl_budget={b},train.batch_size={n}" for b in ("0.5", "1") for n in (4, 8)]
+        + [f"fql/cube-single/train.batch_size={n}" for n in (4, 8)]
+    )
+    job = jobs["trqam/cube-single/kl_budget=0.5,train.batch_size=8"]
+    assert job.after == ["cloning/cube-single/train.batch_size=8"]
+    assert job.settings["agent.hidden_dims"] == [8, 8]
+    assert digest(as_resolved(job)) != digest(as_resolved(jobs["trqam/cube-single/kl_budget=1,train.batch_size=8"]))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
+def test_parts_hold_every_replica_once(most):
+    parts = methods(expand(request(agents=["fql"], max_replicas=most)))
+    replicas = [(t, s) for job in parts for t in job.settings["tasks"] for s in job.settings["run.seeds"]]
+    assert sorted(replicas) == [(t, s) for t in (1, 2) for s in (1, 2, 3)]
+    assert max(job.replicas for job in parts) <= most
+    if most >= 2:  # seeds are split before tasks
+        assert all(job.settings["tasks"] == [1, 2] for job in parts)
+
+
+def test_no_cloning_without_updates_of_it():
+    assert not any(job.after for job in expand(request(protocol="qam")).values())
+    given = {"bc_steps": 0, "bc_checkpoint": "/somewhere", "out_dir": "/runs", "group": "g"}
+    assert len(expand(request(flags=given))) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"agents": ["fql", "trqm"]}, ["'trqm'", "Did you mean 'trqam'"]),
+        ({"agents": ["fql", "fql"]}, ["fql/cube-single", "twice"]),
+        ({"envs": ["cube-singl"]}, ["Did you mean 'cube-single'"]),
+        ({"envs": ["cube-single-task1", "cube-single-task2"], "tasks": None}, ["twice", "--tasks"]),
+        ({"overrides": {"agent.kl_budgt": "1,2"}}, ["kl_budgt", "none of trqam, fql"]),
+        ({"overrides": {"agent.kl_budget": "1,x"}}, ["'x'", "float"]),
+        ({"overrides": {"agent.kl_budget": "1,1"}}, ["twice"]),
+        ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
+        ({"flags": {"resume": "never"}}, ["--resume=never"]),
+    ],
+)
+def test_errors_name_the_value(own, words):
+    with pytest.raises(UserError) as error:
+        expand(request(**own))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_costs_are_of_the_measured_size_and_the_nearest_number_of_replicas(tmp_path):
+    file = tmp_path / "measured.csv"
+    file.write_text(
+        "agent,replicas,updates_per_second,agent.hidden_dims,device\n"
+        'fql,1,10,"128,128,128",A\nfql,4,20,"128,128,128",A\nfql,8,50,"128,128,128",A\ntrqam,1,5,"8,8",A\n'
+    )
+    jobs = expand(request())
+    found = plan.costs(jobs.values(), file)
+    assert found == {"fql/cube-single": plan.Cost(10_000 * 6 / 20, "A")}
+    file.write_text("agent,replicas\nfql,1\n")
+    with pytest.raises(UserError, match="updates_per_second, device"):
+        plan.costs(jobs.values(), file)

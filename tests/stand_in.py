@@ -1,0 +1,41 @@
+"""Stands for experiments/main.py in a sweep's tests: leaves what a run would leave, and does as `do.json` has it.
+
+{job's name: what}: "fail", "crash" (killed), "slow" (until a signal; then status 75, and the next start finishes).
+"""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+values = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
+group = pathlib.Path(values["out_dir"]) / values["group"]
+jobs = json.loads((group / "sweep" / "manifest.json").read_text())["jobs"]
+(job,) = [job for job in jobs if job["argv"] == sys.argv[1:]]
+orders = group.parent / "do.json"
+what = json.loads(orders.read_text()).get(job["name"]) if orders.exists() else None
+with (group.parent / "diary").open("a") as diary:
+    diary.write(f"{job['name']} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+folder = group / job["env"] / f"{job['agent']}-{jobs.index(job)}"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "config.json").write_text(json.dumps(job["settings"]))
+if what == "fail":
+    sys.exit("error: asked to fail")
+if what == "crash":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "slow" and not (folder / "train.csv").exists():
+
+    def stop(*_):
+        (folder / "train.csv").write_text("env,step,loss\nx,7,0\n")
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        sys.exit(75)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, stop)
+    (folder / "under-way").touch()
+    while True:
+        time.sleep(0.05)
+print("done")
+(folder / "DONE").touch()
