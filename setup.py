@@ -29,6 +29,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
-        "dev": ["pytest>=9", "chex>=0.1.89", "ruff>=0.12"],
+        "slurm": ["submitit>=1.5"],
+        "dev": ["pytest>=9", "submitit>=1.5", "chex>=0.1.89", "ruff>=0.12"],
     },
 )
