@@ -54,7 +54,7 @@ def run_local(sweep: Sweep, done: Collection[str], environments: Sequence[Mappin
     running: dict[str, tuple[subprocess.Popen, Mapping[str, str]]] = {}
     free = list(environments)
     ready = lambda: [name for name, job in waiting.items() if set(job.after) <= finished]
-    with interrupt.watched(), interrupt.deferred():
+    with interrupt.watched():
         while running or ready():
             if interrupt.pending() and not stopping:
                 say(f"{len(running)} job(s) are asked to checkpoint and stop")

@@ -96,23 +96,23 @@ class State(NamedTuple):
     """kind: done, running, queued, failed, interrupted (and to be continued) or waiting."""
 
     kind: str
-    step: int | None = None  # of the last row of train.csv
+    place: str = ""  # phase and step of the last row of train.csv
     error: str = ""
 
 
 def state(sweep: Sweep, job: Job, under_way: Mapping[str, str]) -> State:
     """What has become of the job. under_way: {name: running or queued}, as a scheduler has it."""
     folder = run_folder(sweep, job)
-    step = last_step(folder) if folder else None
+    place = last_place(folder) if folder else ""
     if folder and (folder / "DONE").exists():
-        return State("done", step)
+        return State("done", place)
     attempt = last_attempt(sweep.log(job.name))
     if job.name in under_way or (attempt and attempt.is_running(sweep.program)):
-        return State(under_way.get(job.name, "running"), step)
+        return State(under_way.get(job.name, "running"), place)
     if attempt and attempt.status not in (None, 0, os.EX_TEMPFAIL):
-        return State("failed", step, attempt.error)
+        return State("failed", place, attempt.error)
     started = folder or (attempt and attempt.status != 0)
-    return State("interrupted" if started else "waiting", step)
+    return State("interrupted" if started else "waiting", place)
 
 
 def run_folder(sweep: Sweep, job: Job) -> pathlib.Path | None:
@@ -137,13 +137,14 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def last_step(folder: pathlib.Path) -> int | None:
-    """Of the last whole row of train.csv."""
+def last_place(folder: pathlib.Path) -> str:
+    """Phase and step of the last whole row of train.csv, empty before there is one."""
     path = folder / "train.csv"
-    if not path.exists():
-        return None
-    header, *rows = path.read_text().split("\n")[:-1] or [""]
-    return int(rows[-1].split(",")[header.split(",").index("step")]) if rows else None
+    header, *rows = path.read_text().split("\n")[:-1] if path.exists() else [""]
+    if not rows:
+        return ""
+    row = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    return f"{row['phase']} {int(row['step']):,}"
 
 
 class Attempt(NamedTuple):

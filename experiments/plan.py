@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 import agents
 from experiments import config as configuration
 from experiments.manifest import Job, as_json
+from experiments.resume import FREE
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.logging import read_csv
 
@@ -159,6 +160,7 @@ def _job(
     listed = {"tasks": tasks, "seeds": seeds}
     flags = {"agent": config.agent_name, "env": config.env, **listed, "protocol": config.protocol, **request.flags}
     overrides = {**overrides, **({"run.part": part} if part else {})}
+    train, online = config.train, config.online
     flat = {**configuration.flatten(config), "tasks": tasks, "run.seeds": seeds, "run.part": part}
     return Job(
         name="/".join(filter(None, name)),
@@ -168,7 +170,7 @@ def _job(
         + [f"--config.{key}={text}" for key, text in overrides.items()],
         after=list(after),
         replicas=len(tasks) * len(seeds),
-        updates=0 if config.agent_name == "bc" else config.train.offline_steps,
+        updates=0 if config.agent_name == "bc" else train.offline_steps + online.steps * online.updates_per_step,
         settings=as_json({key: value for key, value in flat.items() if _tells_apart(key)}),
     )
 
@@ -177,14 +179,9 @@ def _as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-_NAMED = ("agent_name", "env", "protocol", "tasks", "run.seeds", "run.part", "train.batch_size", "train.offline_steps")
-
-
 def _tells_apart(key: str) -> bool:
-    """Whether two runs that differ in it have different folders, or cannot share one. Content is known when run."""
-    if key in configuration.PLACES or key.endswith(".fingerprint"):
-        return False
-    return key in _NAMED or key.startswith(("agent.", "bc.", "data."))
+    """Whether a run that differs in it is another one, or not as long. (What data contain is not known yet.)"""
+    return key not in FREE and not key.endswith(".fingerprint")
 
 
 class Cost(NamedTuple):
@@ -194,30 +191,34 @@ class Cost(NamedTuple):
     device: str
 
 
-_RATE, _REPLICAS = "updates_per_second", "replicas"
+#: What benchmarks/update.py measures with: everything else is the agent's default.
+_BATCH, _DEFAULTS = 256, ("num_critics", "flow_steps", "best_of_n")
 
 
 def costs(jobs: Iterable[Job], benchmark: pathlib.Path) -> dict[str, Cost]:
-    """Of the jobs that the file has a measurement for.
+    """Of the jobs that the file, written by benchmarks/update.py, has a measurement for: agent, sizes and minibatch.
 
-    Its columns: agent; replicas; updates_per_second, of all of these together; device; and settings like
-    agent.hidden_dims, in which a job must equal the measured one. Of several rows the one with the most replicas that
-    the job has, too, counts, else the one with the fewest.
+    Of several the one with the most replicas that the job has, too, counts, else the one with the fewest.
     """
     rows = read_csv(benchmark)
-    missing = [column for column in ("agent", _REPLICAS, _RATE, "device") if not rows or column not in rows[0]]
+    columns = ("agent", "loop", "replicas", "hidden_dims", "updates_per_second", "device")
+    missing = [column for column in columns if not rows or column not in rows[0]]
     if missing:
-        raise UserError(f"--benchmark={benchmark}: has no {', '.join(missing)}; expected a CSV file with a row or more")
+        raise UserError(f"--benchmark={benchmark}: has no {', '.join(missing)}; benchmarks/update.py --csv writes it")
     result = {}
     for job in jobs:
-        same = [row for row in rows if row["agent"] == job.agent and _equal(job, row)]
-        if same:
-            few = [row for row in same if int(row[_REPLICAS]) <= job.replicas]
-            order = lambda row: int(row[_REPLICAS])
-            row = max(few, key=order) if few else min(same, key=order)
-            result[job.name] = Cost(job.updates * job.replicas / float(row[_RATE]), row["device"])
+        alike = [row for row in rows if row["loop"] == "now" and _measured(job, row)]
+        if alike:
+            count = lambda row: int(row["replicas"])
+            row = max((row for row in alike if count(row) <= job.replicas), key=count, default=min(alike, key=count))
+            result[job.name] = Cost(job.updates * job.replicas / float(row["updates_per_second"]), row["device"])
     return result
 
 
-def _equal(job: Job, row: Mapping[str, str]) -> bool:
-    return all(_as_text(job.settings.get(key, "")) == text for key, text in row.items() if "." in key)
+def _measured(job: Job, row: Mapping[str, str]) -> bool:
+    default = agents.default_config(job.agent)
+    return (
+        (job.agent, "x".join(map(str, job.settings["agent.hidden_dims"]))) == (row["agent"], row["hidden_dims"])
+        and all(job.settings[f"agent.{key}"] == default[key] for key in _DEFAULTS if key in default)
+        and job.settings["train.batch_size"] == _BATCH
+    )

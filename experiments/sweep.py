@@ -43,7 +43,7 @@ SLURM = flags.DEFINE_multi_string(
     "gpus_per_node, cpus_per_task, account, qos, constraint, signal_delay_s, ... May be given several times."
 )  # fmt: skip
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the jobs and what they would take, and stop.")
-BENCHMARK = flags.DEFINE_string("benchmark", None, "CSV file of measured updates per second, for --dry_run.")
+BENCHMARK = flags.DEFINE_string("benchmark", None, "For --dry_run: a file that benchmarks/update.py --csv wrote.")
 flags.adopt_module_key_flags(cli)
 
 MAIN = str(pathlib.Path(__file__).with_name("main.py").resolve())
@@ -120,9 +120,8 @@ def report(sweep: Sweep, found: Mapping[str, State], *, whole: bool = True) -> s
     if whole:
         rows = []
         for name, state in found.items():
-            updates = "" if state.step is None else f"{state.step:,} of {sweep.jobs[name].updates:,} updates"
-            failed = [other for other in sweep.jobs[name].after if found[other].kind == "failed"]
-            rows.append([f"  {name}", state.kind, updates or (f"{failed[0]} failed" if failed else "")])
+            failed = [f"{other} failed" for other in sweep.jobs[name].after if found[other].kind == "failed"]
+            rows.append([f"  {name}", state.kind, state.place or "".join(failed)])
         lines.append(_aligned(rows))
     for name, state in found.items():
         if state.kind == "failed":

@@ -59,7 +59,10 @@ def test_all_methods_start_from_one_cloning(protocol):
     [
         {},
         {"overrides": {"agent.kl_budget": "0.5,1", "agent.hidden_dims": "8,8"}},
-        {"max_replicas": 4, "flags": {"out_dir": "/r", "group": "a b", "offline_steps": 7, "dataset": "x,y.npz"}},
+        {
+            "max_replicas": 4,
+            "flags": {"out_dir": "/r", "group": "a b", "balanced_sampling": True, "dataset": "x,y.npz"},
+        },
         {"overrides": {"bc.per_seed": "true", "agent.learning_rate": "1e-3"}},
     ],
 )
@@ -136,13 +139,24 @@ def test_errors_name_the_value(own, words):
 
 def test_costs_are_of_the_measured_size_and_the_nearest_number_of_replicas(tmp_path):
     file = tmp_path / "measured.csv"
-    file.write_text(
-        "agent,replicas,updates_per_second,agent.hidden_dims,device\n"
-        'fql,1,10,"128,128,128",A\nfql,4,20,"128,128,128",A\nfql,8,50,"128,128,128",A\ntrqam,1,5,"8,8",A\n'
-    )
-    jobs = expand(request())
+    rows = ["fql,now,2,512x512x512x512,10,A", "fql,now,4,512x512x512x512,20,A", "fql,now,8,512x512x512x512,50,A"]
+    rows += [
+        "fql,before,6,512x512x512x512,99,A",
+        "fql,now,6,1024x1024x1024x1024,99,A",
+        "trqam,now,8,512x512x512x512,4,B",
+    ]
+    file.write_text("\n".join(["agent,loop,replicas,hidden_dims,updates_per_second,device", *rows, ""]))
+    jobs = expand(request(envs=["scene"], protocol="trqam"))
     found = plan.costs(jobs.values(), file)
-    assert found == {"fql/cube-single": plan.Cost(10_000 * 6 / 20, "A")}
+    assert found == {"fql/scene": plan.Cost(6e6 / 20, "A"), "trqam/scene": plan.Cost(6e6 / 4, "B")}
+    for other in ({"protocol": "quick"}, {"overrides": {"agent.flow_steps": "5"}}, {"envs": ["cube-triple"]}):
+        others = expand(request(**{"envs": ["scene"], "protocol": "trqam", **other}))
+        assert not {job.agent for job in others.values() if job.name in plan.costs(others.values(), file)} - {"fql"}
     file.write_text("agent,replicas\nfql,1\n")
     with pytest.raises(UserError, match="updates_per_second, device"):
         plan.costs(jobs.values(), file)
+
+
+def test_online_updates_count():
+    flags = {"out_dir": "/runs", "group": "g", "online_steps": 50, "updates_per_step": 2, "balanced_sampling": False}
+    assert {job.updates for job in methods(expand(request(flags=flags)))} == {10_000 + 100}

@@ -83,14 +83,14 @@ START = "== start: pid 1 on elsewhere, 2026-01-01 00:00:00: python main.py\n"
         (None, [], State("waiting")),
         (None, ["config.json"], State("interrupted")),
         (START, [], State("interrupted")),
-        (START + "half\r a bar\n== end: status 75\n", ["train.csv"], State("interrupted", 40)),
-        (START + "error: bad\nmore\n\n== end: status 1\n", ["config.json"], State("failed", None, "error: bad")),
-        (START + "Traceback\n  x\nKeyError: 3\n== end: status 1\n", [], State("failed", None, "KeyError: 3")),
-        (START + "\n== end: status -9\n", [], State("failed", None, "ended by SIGKILL (out of memory?)")),
-        (START + "x\n== end: status 139\n", [], State("failed", None, "ended by SIGSEGV; x")),
-        (START + "\n== end: status 3\n", [], State("failed", None, "ended with status 3")),
+        (START + "half\r a bar\n== end: status 75\n", ["train.csv"], State("interrupted", "offline 1,040")),
+        (START + "error: bad\nmore\n\n== end: status 1\n", ["config.json"], State("failed", "", "error: bad")),
+        (START + "Traceback\n  x\nKeyError: 3\n== end: status 1\n", [], State("failed", "", "KeyError: 3")),
+        (START + "\n== end: status -9\n", [], State("failed", "", "ended by SIGKILL (out of memory?)")),
+        (START + "x\n== end: status 139\n", [], State("failed", "", "ended by SIGSEGV; x")),
+        (START + "\n== end: status 3\n", [], State("failed", "", "ended with status 3")),
         (START + "error: old\n== end: status 1\n" + START, [], State("interrupted")),
-        (START + "error: old\n== end: status 1\n", ["DONE", "train.csv"], State("done", 40)),
+        (START + "error: old\n== end: status 1\n", ["DONE", "train.csv"], State("done", "offline 1,040")),
     ],
 )
 def test_states_are_read_from_what_is_left_behind(sweep, log, run, expected):
@@ -104,7 +104,7 @@ def test_states_are_read_from_what_is_left_behind(sweep, log, run, expected):
         nested = {"agent_name": "fql", "run": {"part": other, "group": "g"}, "notes": {}}
         (folder / "config.json").write_text(json.dumps(nested))
     if "train.csv" in run:
-        (folder / "train.csv").write_text("env,task,step,loss\ncube,1,20,0.5\ncube,1,40,0.4\ncube,1,6")
+        (folder / "train.csv").write_text("env,phase,step,loss\ncube,offline,20,0.5\ncube,offline,1040,0.4\ncube,onl")
     if "DONE" in run:
         (folder / "DONE").touch()
     assert manifest.state(sweep, wanted, {}) == expected
@@ -148,7 +148,7 @@ def test_so_many_at_a_time_until_a_signal_stops_all_and_the_same_goes_on(sweep):
         said, _ = pool.communicate(timeout=20)
     assert pool.returncode == os.EX_TEMPFAIL, said
     assert list(kinds(sweep).values()) == ["done", "interrupted", "interrupted", "waiting", "done"]
-    assert manifest.state(sweep, sweep.jobs["qam/cube"], {}).step == 7
+    assert manifest.state(sweep, sweep.jobs["qam/cube"], {}).place == "offline 7"
     order(sweep)
     run(sweep)
     assert set(kinds(sweep).values()) == {"done"}
