@@ -133,13 +133,14 @@ def report(sweep: Sweep, found: Mapping[str, State], *, whole: bool = True) -> s
 
 def start(sweep: Sweep) -> int:
     """Run or submit what is not done and not under way. Returns the exit status."""
+    options = slurm_options()
     with lock.held(sweep.folder, wait=False):
         manifest.write(manifest.merged(sweep))
         before = states(sweep, engines.in_slurm(sweep))
         done = {name for name, state in before.items() if state.kind == "done"}
         under_way = {name for name, state in before.items() if state.kind in ("running", "queued")}
         if ENGINE.value == "slurm":
-            for line in engines.submit_slurm(sweep, done, under_way, slurm_options()):
+            for line in engines.submit_slurm(sweep, done, under_way, options):
                 print(line)
             print(report(sweep, states(sweep, engines.in_slurm(sweep)), whole=False))
             return 0
