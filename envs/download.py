@@ -130,7 +130,7 @@ def fetch(target: pathlib.Path, urls: Sequence[str], patience: Patience) -> bool
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
+        with locked(target):
             if target.exists():  # got by the process that had the lock
                 return False
             _fill(part, urls, patience)
@@ -157,13 +157,13 @@ def verify(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(target: pathlib.Path) -> Iterator[None]:
+def locked(target: pathlib.Path) -> Iterator[None]:
     """One process, or thread, at a time. The system frees the lock of one that dies; the empty lock file stays."""
     with target.with_name(f".{target.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{target}: waiting for another process that downloads it", flush=True)
+            print(f"{target}: waiting for another process that makes it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -351,7 +351,7 @@ def test_two_processes_transfer_each_file_once(make_server, target):
     with start_command(*flags) as first:
         wait_until(lambda: server.requests)
         with start_command(*flags) as second:
-            assert second.stdout.readline() == f"{target}: waiting for another process that downloads it\n"
+            assert second.stdout.readline() == f"{target}: waiting for another process that makes it\n"
             server.gate.set()
             outputs = first.communicate()[0], second.communicate()[0]
     assert (first.returncode, second.returncode) == (0, 0), outputs
