@@ -1,12 +1,14 @@
 """A small dataset and small agents for tests of the machinery."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
 import agents
-from trqam_jax.data import Dataset, sample
+from trqam_jax.data import ARRAYS, Dataset, sample
 from trqam_jax.types import Spec
 
 SPEC = Spec(observation_dim=4, action_dim=2, horizon=3)
@@ -33,6 +35,13 @@ def dataset(num_tasks=2, episodes=6, length=20, seed=0):
         rewards=jnp.asarray(rng.integers(-2, 1, size=(num_tasks, n)), jnp.float32),
         masks=jnp.asarray(rng.random((num_tasks, n)) > 0.1, jnp.float32),
     )
+
+
+def on_host(data):
+    """Its arrays as numpy's, in three shards of unequal sizes that end with episodes."""
+    ends = np.flatnonzero(data.terminals) + 1
+    bounds = (0, *ends[[0, 2, -1]].tolist())
+    return types.SimpleNamespace(**{name: np.asarray(getattr(data, name)) for name in ARRAYS}, bounds=bounds)
 
 
 def agent(name, **overrides):

@@ -1,7 +1,7 @@
-"""The dataset on the device, and windows of H transitions sampled from it inside the compiled step."""
+"""The data that updates see, and windows of H transitions sampled from them inside the compiled step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,47 @@ class Dataset(struct.PyTreeNode):
     terminals: Array  # (N,) bool, last transition of an episode
     rewards: Array  # (T, N) float32, one row per task
     masks: Array  # (T, N) float32, 0 where the task is solved
+    spans: "Spans | None" = struct.field(pytree_node=False, default=None)  # None: all at once
+
+    def span(self, step: Array) -> tuple[Array, Array]:
+        """Update `step` draws from transitions low .. high - 1."""
+        return (self.spans or Spans((0, len(self.actions)))).at(step)
 
 
-def to_device(arrays: Any) -> Dataset:
-    """Any object with the fields of `Dataset` as numpy arrays -> the same on the device."""
-    return Dataset(**{name: jnp.asarray(getattr(arrays, name)) for name in Dataset.__dataclass_fields__})
+class Spans(NamedTuple):
+    """Which transitions an update draws from."""
+
+    bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
+    cycle: int = 0  # updates; 0: from all shards at once
+
+    def at(self, step: Array) -> tuple[Array, Array]:
+        """(low, high) of update `step`: 0 and N, or with a cycle those of shard step // cycle, modulo S, alone, as the
+        released code does with its sharded data (the next one every 1,000 updates)."""
+        if not self.cycle:
+            return 0, self.bounds[-1]
+        shard, bounds = step // self.cycle % (len(self.bounds) - 1), jnp.array(self.bounds)
+        return bounds[shard], bounds[shard + 1]
 
 
-def size_in_bytes(arrays: Any) -> int:
-    """What `to_device` will take."""
-    return sum(np.asarray(getattr(arrays, name)).nbytes for name in Dataset.__dataclass_fields__)
+class Block(struct.PyTreeNode):
+    """The minibatches of a few updates of one replica: of the data, only what these see."""
+
+    windows: Dataset  # of one task; window k of update first + i begins at transition (i B + k) H
+    first: Array  # () int32
+
+    def places(self, step: Array, batch_size: int, horizon: int) -> Array:
+        """Where in `windows` those of update `step` begin: (B,)."""
+        return ((step - self.first) * batch_size + jnp.arange(batch_size)) * horizon
+
+
+ARRAYS = ("observations", "actions", "rows", "terminals", "rewards", "masks")
+
+
+def to_device(arrays: Any, cycle: int = 0) -> Dataset:
+    """Any object with `ARRAYS` as numpy arrays or lists of them, and `bounds` -> the same on the device."""
+    # A copy even of what lies in the same memory: it may be a map of a file.
+    fields = {name: jnp.array(np.asarray(getattr(arrays, name))) for name in ARRAYS}
+    return Dataset(**fields, spans=Spans(arrays.bounds, cycle))
 
 
 def assemble(
@@ -81,7 +112,22 @@ def window(data: Dataset, task: Array, start: Array, horizon: int, discount: flo
     )
 
 
-def sample(data: Dataset, task: Array, key: Array, batch_size: int, horizon: int, discount: float) -> Batch:
-    """B windows, their starts uniform over transitions 0 .. N - H."""
-    starts = jax.random.randint(key, (batch_size,), 0, len(data.actions) - horizon + 1)
-    return jax.vmap(lambda start: window(data, task, start, horizon, discount))(starts)
+def draw(key: Array, low: Array, high: Array, batch_size: int, horizon: int) -> Array:
+    """Where windows within transitions low .. high - 1 start: (B,), uniform over all of them."""
+    return jax.random.randint(key, (batch_size,), low, high - horizon + 1)
+
+
+def sample(
+    data: Dataset | Block, task: Array, key: Array, batch_size: int, horizon: int, discount: float, step: Array = 0
+) -> Batch:
+    """The minibatch of update `step`: B windows drawn by `key`, or what a block holds for it."""
+    if isinstance(data, Block):
+        places, data, task = data.places(step, batch_size, horizon), data.windows, 0
+    else:
+        places = draw(key, *data.span(step), batch_size, horizon)
+    return jax.vmap(lambda start: window(data, task, start, horizon, discount))(places)
+
+
+def size_in_bytes(arrays: Any) -> int:
+    """What `to_device` will take."""
+    return sum(np.asarray(getattr(arrays, name)).nbytes for name in ARRAYS)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from trqam_jax.data import Dataset, assemble
+from trqam_jax.data import Block, Dataset, assemble, draw
 from trqam_jax.streams import named
 from trqam_jax.types import Array, Batch
 
@@ -62,8 +62,20 @@ class Replay(struct.PyTreeNode):
         return self.replace(**rows, size=self.size + length)
 
 
+def draw_both(key: Array, num_rows: Array, visible: Array, batch_size: int, horizon: int, *, balanced: bool) -> Array:
+    """Where windows start in `num_rows` transitions of a dataset with the first `visible` of a replay behind: (B,).
+
+    Uniform over 0 .. num_rows + visible - H. balanced: one half from each; the replay's needs visible >= H.
+    """
+    if not balanced:
+        return draw(key, 0, num_rows + visible, batch_size, horizon)
+    half = batch_size // 2
+    new = draw(named(key, "online"), 0, visible, half, horizon)
+    return jnp.concatenate([draw(key, 0, num_rows, batch_size - half, horizon), num_rows + new])
+
+
 def sample_both(
-    data: Dataset,
+    data: Dataset | Block,
     task: Array,
     replay: Replay,
     visible: Array,
@@ -73,41 +85,39 @@ def sample_both(
     horizon: int,
     discount: float,
     balanced: bool,
+    step: Array = 0,
 ) -> Batch:
-    """B windows over the dataset's N transitions and, behind them, the first `visible` of the replay's.
-
-    Starts are uniform over 0 .. N + visible - H, and windows may run from the dataset into the replay, as in the
-    released code's one buffer. balanced: one half from each; the replay's needs visible >= H.
-    """
-    num_rows = len(data.actions)
-    if balanced:
-        half = batch_size // 2
-        new = jax.random.randint(named(key, "online"), (half,), 0, visible - horizon + 1)
-        starts = jax.random.randint(key, (batch_size - half,), 0, num_rows - horizon + 1)
-        starts = jnp.concatenate([starts, num_rows + new])
+    """The minibatch of update `step`: B windows over the dataset's transitions and, behind them, the first `visible` of
+    the replay's. They may run from the dataset into the replay, as in the released code's one buffer."""
+    whole = data.windows if isinstance(data, Block) else data
+    low, high = whole.span(step)
+    num_rows = high - low
+    starts = draw_both(key, num_rows, visible, batch_size, horizon, balanced=balanced)
+    # Where their rows lie in the dataset. What a block has in place of a window of the replay is not looked at.
+    if isinstance(data, Block):
+        places, data, task = data.places(step, batch_size, horizon), whole, 0
     else:
-        starts = jax.random.randint(key, (batch_size,), 0, num_rows + visible - horizon + 1)
+        places = low + starts
 
-    def one(start: Array) -> Batch:
+    def one(start: Array, place: Array) -> Batch:
         """The window at `start`, its rows from either side of the border."""
 
-        def rows(steps: Array, from_data: Callable[[Array], Array], from_replay: Array) -> Array:
-            old = from_data(jnp.minimum(steps, num_rows - 1))
-            new = from_replay[jnp.maximum(steps - num_rows, 0)]
-            is_old = jnp.reshape(steps < num_rows, steps.shape + (1,) * (old.ndim - steps.ndim))
-            return jnp.where(is_old, old, new)
+        def rows(i: Array, from_data: Callable[[Array], Array], from_replay: Array) -> Array:
+            """Those number i of the window."""
+            is_old = start + i < num_rows
+            old = from_data(jnp.where(is_old, place + i, 0))
+            new = from_replay[jnp.maximum(start + i - num_rows, 0)]
+            return jnp.where(jnp.reshape(is_old, i.shape + (1,) * (old.ndim - i.ndim)), old, new)
 
-        steps = start + jnp.arange(horizon)
+        first, all_rows = jnp.int32(0), jnp.arange(horizon)
         return assemble(
-            rows(steps, lambda i: data.actions[i], replay.actions),
-            rows(steps, lambda i: data.rewards[task, i], replay.rewards),
-            rows(steps, lambda i: data.masks[task, i], replay.masks),
-            rows(steps, lambda i: data.terminals[i], replay.terminals),
-            observation=rows(start, lambda i: data.observations[data.rows[i]], replay.observations),
-            next_observation=lambda i: rows(
-                start + i, lambda j: data.observations[data.rows[j] + 1], replay.next_observations
-            ),
+            rows(all_rows, lambda i: data.actions[i], replay.actions),
+            rows(all_rows, lambda i: data.rewards[task, i], replay.rewards),
+            rows(all_rows, lambda i: data.masks[task, i], replay.masks),
+            rows(all_rows, lambda i: data.terminals[i], replay.terminals),
+            observation=rows(first, lambda i: data.observations[data.rows[i]], replay.observations),
+            next_observation=lambda i: rows(i, lambda j: data.observations[data.rows[j] + 1], replay.next_observations),
             discount=discount,
         )
 
-    return jax.vmap(one)(starts)
+    return jax.vmap(one)(starts, places)

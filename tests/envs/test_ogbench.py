@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -56,9 +57,15 @@ def test_same_as_ogbenchs_own_loader(made):
 
 
 def test_device_copy_has_the_same_fields(made):
-    assert set(ogbench.Arrays._fields) == set(trqam_jax.data.Dataset.__dataclass_fields__)
+    assert set(ogbench.Arrays._fields) == {*trqam_jax.data.ARRAYS, "bounds"}
     arrays = load(made)
-    assert trqam_jax.data.size_in_bytes(arrays) == sum(x.nbytes for x in arrays)
+    on_device = trqam_jax.data.to_device(arrays, cycle=7)
+    assert on_device.spans == ((0, len(arrays.actions)), 7)
+    for name in trqam_jax.data.ARRAYS:
+        np.testing.assert_array_equal(getattr(on_device, name), getattr(arrays, name))
+    size = ogbench.measure(made, CUBE, shards=0)
+    assert size.transitions == len(arrays.actions)
+    assert size.nbytes(CUBE, len(TASKS)) == sum(x.nbytes for x in jax.tree.leaves(on_device))
 
 
 def test_sparse_rewards(made):
@@ -78,10 +85,10 @@ def test_shards_in_sorted_order(made, tmp_path):
     np.testing.assert_array_equal(both.rows[:n], first.rows)
     assert both.rows[n] == m
     assert len(both.observations) == m + 40
-    assert both.rewards.shape == (2, len(both.actions))
+    assert [len(rewards) for rewards in both.rewards] == [len(both.actions)] * 2
     assert len(load(tmp_path, shards=1).actions) == n
     assert len(load(tmp_path, shards=0).actions) == len(both.actions)
-    with pytest.raises(ogbench.DataError, match="holds 2 shards, expected 3"):
+    with pytest.raises(ogbench.DataError, match=r"holds 2 shards, expected 3: c-002.npz is missing"):
         load(tmp_path, shards=3)
 
 

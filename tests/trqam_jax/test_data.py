@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trqam_jax.data import Dataset, sample, window
+from trqam_jax.data import Dataset, Spans, sample, window
 
 DISCOUNT = 0.9
 
@@ -82,3 +82,25 @@ def test_starts_cover_all_windows_and_no_more():
     starts, counts = np.unique(np.asarray(batch.actions[:, 0, 0]), return_counts=True)
     np.testing.assert_array_equal(starts, np.arange(8 - horizon + 1))
     assert counts.min() > 0.8 * 2000 / len(starts)
+
+
+def test_a_cycle_draws_from_one_shard_after_the_other():
+    """Whole windows of the current shard, all of them, whatever the shards' sizes; a function of (key, step) alone."""
+    lengths, horizon, cycle = [7, 23, 4], 3, 5
+    data = make(lengths).replace(spans=Spans((0, 7, 30, 34), cycle))
+    drawn = lambda step: sample(data, 0, jax.random.fold_in(jax.random.key(0), step), 400, horizon, DISCOUNT, step)
+    starts = jax.vmap(lambda step: drawn(step).actions[:, 0, 0])(jnp.arange(40))
+    for step, own in enumerate(np.asarray(starts)):
+        shard = step // cycle % 3
+        low, high = data.spans.bounds[shard : shard + 2]
+        assert set(own) == set(range(low, high - horizon + 1)), step
+    np.testing.assert_array_equal(starts[17], drawn(17).actions[:, 0, 0])
+
+
+def test_without_a_cycle_the_draws_are_those_of_one_file():
+    data, key = make([4, 4, 3]), jax.random.key(3)
+    whole = sample(data, 0, key, 50, 3, DISCOUNT, step=9)
+    shards = sample(data.replace(spans=Spans((0, 8, 11))), 0, key, 50, 3, DISCOUNT, step=9)
+    expected = jax.random.randint(key, (50,), 0, 11 - 3 + 1)
+    for batch in (whole, shards):
+        np.testing.assert_array_equal(batch.actions[:, 0, 0], expected)
