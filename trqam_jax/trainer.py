@@ -16,9 +16,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from ml_collections import FrozenConfigDict
 
 from trqam_jax.agent import AbstractAgent, Info
-from trqam_jax.data import Dataset, sample
+from trqam_jax.data import Block, Dataset, draw, sample
 from trqam_jax.errors import UserError
-from trqam_jax.replay import Replay, sample_both
+from trqam_jax.replay import Replay, draw_both, sample_both
+from trqam_jax.streaming import Feed, Form, Stream
 from trqam_jax.streams import Streams
 from trqam_jax.types import Array, Params, Spec
 
@@ -36,16 +37,24 @@ def load_cloned(agents: AbstractAgent, velocity: Params) -> AbstractAgent:
 
 
 class Source(NamedTuple):
-    """What minibatches are drawn from: data is shared by all replicas, task and replay are each one's own."""
+    """What minibatches are drawn from: a dataset is shared by all replicas, all else is each one's own."""
 
-    data: Dataset
+    data: Dataset | Stream | Block  # on the device, on the host, or what of that an update's dispatch is given
     task: Array
     replay: Replay | None = None  # of the online phase
 
-    @classmethod
-    def axes(cls, replay: Replay | None) -> "Source":
+    def axes(self) -> "Source":
         """For vmap over replicas."""
-        return cls(None, 0, None if replay is None else 0)
+        return Source(0 if isinstance(self.data, Block) else None, 0, None if self.replay is None else 0)
+
+    def form(self, rules: "Rules", horizon: int) -> Form:
+        """Of the blocks of a stream: online of the updates that a chunk may bring."""
+        most = None if self.replay is None else horizon * rules.updates_per_step
+        return self.data.form(len(self.task), rules.batch_size, horizon, most)
+
+    def shown(self, form: Form) -> "Source":
+        """As an update's dispatch gets it; of a stream the shapes of a block."""
+        return self._replace(data=self.data.shapes(len(self.task), form)) if isinstance(self.data, Stream) else self
 
 
 class Rules(NamedTuple):
@@ -66,11 +75,21 @@ class Rules(NamedTuple):
         count = np.maximum(stored + played - first + 1, 0)
         return (first - self.start_training) * self.updates_per_step, count * self.updates_per_step
 
+    def starts(self, key: Array, step: Array, stream: Stream, horizon: int, *, online: bool) -> Array:
+        """Where in a stream's dataset the windows of an update begin (B,), as `one_update` draws them. For those of the
+        replay, any place."""
+        low, high = stream.spans.at(step)
+        key, sizes = jax.random.fold_in(key, step), (self.batch_size, horizon)
+        if not online:
+            return draw(key, low, high, *sizes)
+        starts = draw_both(key, high - low, self.visible(step), *sizes, balanced=self.balanced)
+        return low + jnp.where(starts < high - low, starts, 0)
+
 
 def one_update(agent: AbstractAgent, source: Source, streams: Streams, step: Array, rules: Rules):
     """The update number `step` of one replica: (agent, info). The draws depend on streams and step alone."""
     batch_key, update_key = (jax.random.fold_in(key, step) for key in (streams.batch, streams.update))
-    windows = dict(batch_size=rules.batch_size, horizon=agent.spec.horizon, discount=agent.config.discount)
+    windows = dict(batch_size=rules.batch_size, horizon=agent.spec.horizon, discount=agent.config.discount, step=step)
     if source.replay is None:
         batch = sample(source.data, source.task, batch_key, **windows)
     else:
@@ -113,7 +132,9 @@ def guarded_update(
 
 def zero_totals(agents: AbstractAgent, source: Source, streams: Streams, rules: Rules) -> Totals:
     """What `run_updates` adds to, at zero, all R replicas alive. Nothing is computed."""
-    one = jax.vmap(functools.partial(one_update, rules=rules), (0, Source.axes(source.replay), 0, None))
+    if isinstance(source.data, Stream):
+        source = source.shown(Form(1, rules.batch_size, agents.spec.horizon))
+    one = jax.vmap(functools.partial(one_update, rules=rules), (0, source.axes(), 0, None))
     _, info = jax.eval_shape(one, agents, source, streams, jnp.int32(0))
     sums, replicas = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info), source.task.shape
     return Totals(sums, jnp.zeros(replicas, jnp.int32), jnp.full(replicas, -1, jnp.int32))
@@ -132,19 +153,19 @@ def run_updates(
 ) -> tuple[AbstractAgent, Totals]:
     """Updates number first_step .. first_step + num_updates - 1 of R replicas; `totals` gains the sum of their infos.
 
-    agents, totals and streams have a leading R, first_step and num_updates are (R,); agents and totals are donated.
+    All but a dataset has a leading R, first_step and num_updates are (R,); agents and totals are donated.
     Sums instead of means leave the carry, so that a row of train.csv does not depend on how its updates were
     dispatched. A replica whose update is not finite is frozen as it was before it, and the others do not notice.
     """
     one = functools.partial(guarded_update, rules=rules)
     carry, rest, count = (agents, totals), (source, streams, first_step, num_updates), num_updates.max()
-    alone = len(num_updates) == 1
+    alone, axes = len(num_updates) == 1, source.axes()
     if alone:  # a batch axis of length one makes XLA's CPU programs slower by a tenth and more
         first = lambda tree: jax.tree.map(lambda x: x[0], tree)
-        carry, rest = first(carry), (source.data, first((source.task, source.replay)), *first(rest[1:]))
-        rest = (Source(rest[0], *rest[1]), *rest[2:])
+        whole = source.data if axes.data is None else first(source.data)
+        carry, rest = first(carry), (first(source._replace(data=None))._replace(data=whole), *first(rest[1:]))
     else:
-        one = jax.vmap(one, (0, 0, Source.axes(source.replay), 0, 0, 0))
+        one = jax.vmap(one, (0, 0, axes, 0, 0, 0))
 
     def body(i: Array, carry: tuple[Any, Totals]) -> tuple[Any, Totals]:
         source, streams, first_step, num_updates = rest
@@ -183,7 +204,7 @@ class Memory(NamedTuple):
     """What training takes on each device, in bytes, as the compiler states it."""
 
     replicas: int  # parameters, averages, optimiser: of all replicas, resident throughout
-    data: int
+    data: int  # all of them, or two blocks
     temporary: int  # of the pass that is running
 
     def __str__(self) -> str:
@@ -212,17 +233,25 @@ class Population:
         if totals is None:
             totals = zero_totals(agents, source, streams, rules)
         self.spec = agents.spec
-        data, own = source.data, _Pass(agents, totals, source.task, source.replay, streams)
-        self._programs, self._slices, self.memory = _plan(own, data, rules, per_pass)
-        self._passes, self._data, copies = [], [], {}
+        form = source.form(rules, agents.spec.horizon) if isinstance(source.data, Stream) else None
+        own = _Pass(agents, totals, source.task, source.replay, streams)
+        self._programs, self._slices, self.memory = _plan(own, source.shown(form).data, rules, per_pass)
+        self._passes, self._feeds, copies = [], [], {}
         for part in self._slices:
             split, copied = shardings(part.stop - part.start)
-            if copied not in copies:
-                copies[copied] = jax.device_put(data, copied)
-            self._data.append(copies[copied])
             # Sliced only where there are several: a slice is a copy.
             piece = own if len(self._slices) == 1 else jax.tree.map(lambda x, part=part: x[part], own)
-            self._passes.append(jax.device_put(piece, split))
+            piece = jax.device_put(piece, split)
+            self._passes.append(piece)
+            if isinstance(source.data, Stream):
+                online = source.replay is not None
+                starts = functools.partial(rules.starts, stream=source.data, horizon=form.horizon, online=online)
+                feed = Feed(source.data, piece.task, piece.streams.batch, starts, form, split, at_once=not online)
+            else:
+                if copied not in copies:
+                    copies[copied] = jax.device_put(source.data, copied)
+                feed = lambda _, count, data=copies[copied]: (data, count)
+            self._feeds.append(feed)
 
     @property
     def agents(self) -> AbstractAgent:
@@ -261,13 +290,15 @@ class Population:
         """Updates number first_step .. first_step + num_updates - 1 of every replica; returns when they are done."""
         replicas = self._slices[-1].stop
         steps = [np.broadcast_to(np.asarray(x, np.int32), replicas) for x in (first_step, num_updates)]
-        for i, (own, data, part) in enumerate(zip(self._passes, self._data, self._slices, strict=True)):
+        for i, (feed, part) in enumerate(zip(self._feeds, self._slices, strict=True)):
             split, _ = shardings(part.stop - part.start)
-            first, count = (jax.device_put(x[part], split) for x in steps)
-            program = self._programs[part.stop - part.start]
-            source = Source(data, own.task, own.replay)
-            agents, totals = jax.block_until_ready(program(own.agents, own.totals, source, own.streams, first, count))
-            self._passes[i] = own._replace(agents=agents, totals=totals)
+            program, (first, count) = self._programs[part.stop - part.start], (x[part] for x in steps)
+            while count.any():
+                own, (data, now) = self._passes[i], feed(first, count)
+                source, sizes = Source(data, own.task, own.replay), jax.device_put((first, now), split)
+                agents, totals = jax.block_until_ready(program(own.agents, own.totals, source, own.streams, *sizes))
+                self._passes[i] = own._replace(agents=agents, totals=totals)
+                first, count = first + now, count - now
 
 
 class _Pass(NamedTuple):
@@ -284,7 +315,7 @@ def _join(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 
-def _plan(own: _Pass, data: Dataset, rules: Rules, per_pass: int) -> tuple[dict, list[slice], Memory]:
+def _plan(own: _Pass, data: Dataset | Block, rules: Rules, per_pass: int) -> tuple[dict, list[slice], Memory]:
     """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
     num_replicas, limit = len(own.task), memory_limit()
     size = min(num_replicas, per_pass or (len(jax.devices()) if limit is None else num_replicas))
@@ -292,24 +323,27 @@ def _plan(own: _Pass, data: Dataset, rules: Rules, per_pass: int) -> tuple[dict,
         slices = passes(num_replicas, size)
         programs = {n: _compile(own, data, rules, n) for n in {s.stop - s.start for s in slices}}
         largest = max(programs)
-        resident, rows = (sum(x.nbytes for x in jax.tree.leaves(tree)) for tree in (own, data))
+        resident, rows = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (own, data))
         temporary = programs[largest].memory_analysis().temp_size_in_bytes
-        memory = Memory(resident // shardings(largest)[0].num_devices, rows, temporary)
+        devices = shardings(largest)[0].num_devices
+        memory = Memory(resident // devices, 2 * rows // devices if isinstance(data, Block) else rows, temporary)
         if limit is None or sum(memory) < 0.9 * limit:
             return programs, slices, memory
         if per_pass or size == 1:
             raise UserError(
                 f"{num_replicas} replicas, {size} in a pass, need {memory}; the device has {limit / 2**20:,.0f} MiB. "
-                "Take fewer seeds or tasks in one process, or a smaller --replicas_per_pass"
+                "Take fewer seeds or tasks at a time, a smaller --replicas_per_pass, or --config.data.resident=false"
             )
         size = -(-size // 2)
 
 
-def _compile(own: _Pass, data: Dataset, rules: Rules, size: int) -> Any:
+def _compile(own: _Pass, data: Dataset | Block, rules: Rules, size: int) -> Any:
     """`run_updates` for passes of `size` replicas."""
     split, copied = shardings(size)
-    own = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split), own)
-    data = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=copied), data)
+    leading = lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
+    whole = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=copied)
+    own = jax.tree.map(leading, own)
+    data = jax.tree.map(leading if isinstance(data, Block) else whole, data)
     steps = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split)
     source = Source(data, own.task, own.replay)
     return run_updates.lower(own.agents, own.totals, source, own.streams, steps, steps, rules=rules).compile()

@@ -6,14 +6,14 @@ import numpy as np
 import tiny
 
 import agents
-from trqam_jax import trainer
+from trqam_jax import streaming, trainer
 from trqam_jax.streams import stack_streams
 
 assert len(jax.devices()) == 4
 seeds, data, tasks = [1, 2, 3, 4, 5, 6], tiny.dataset(), jnp.array([0, 1, 0, 1, 0, 1])
 
 
-def trained(count, per_pass):
+def trained(count, per_pass, data=data):
     """(devices that hold the parameters, parameters, totals) after three updates."""
     streams = stack_streams(seeds[:count], "offline")
     made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
@@ -35,3 +35,6 @@ spread, six, _ = trained(6, 6)  # six do not divide by four: three devices take 
 assert spread == {3}, spread
 first_four = jax.tree.map(lambda x: np.asarray(x)[:4], six)
 tiny.assert_trees_close(first_four, jax.device_get(alone), rtol=1e-3)
+spread, streamed, _ = trained(4, 0, streaming.Stream(tiny.on_host(data), most_updates=2))
+assert spread == {4}, spread
+jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), jax.device_get(streamed))

@@ -10,6 +10,7 @@ import agents
 from trqam_jax import trainer
 from trqam_jax.data import Dataset, sample
 from trqam_jax.replay import Replay, sample_both
+from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
 
 H = tiny.SPEC.horizon
@@ -97,15 +98,18 @@ def test_stored_rows_follow_one_another_and_leftovers_do_not_show():
         np.testing.assert_array_equal(getattr(replay, name)[:12], x)
 
 
-@pytest.mark.parametrize(("updates_per_step", "balanced"), [(1, False), (2, True)])
-def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced):
-    """Two replicas whose chunks end at different steps: step, store, update, one at a time, against whole chunks."""
+@pytest.mark.parametrize(("updates_per_step", "balanced", "cycle"), [(1, False, 0), (2, True, 3)])
+def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced, cycle):
+    """Two replicas whose chunks end at different steps: step, store, update, one at a time, against whole chunks, with
+    the dataset on the device and streamed."""
     rules = trainer.Rules(16, start_training=5, updates_per_step=updates_per_step, balanced=balanced)
-    seeds, data, tasks, total = [1, 2], tiny.dataset(), jnp.array([0, 1]), 11
+    seeds, tasks, total = [1, 2], jnp.array([0, 1]), 11
+    stream = Stream(tiny.on_host(tiny.dataset()), cycle)
+    data = tiny.dataset().replace(spans=stream.spans)
     rows = [played(total, seed=seed, ends=(6,)) for seed in seeds]
     lengths = [[3, 3, 1, 3, 1], [3, 2, 3, 0, 3]]
 
-    def population(replicas):
+    def population(replicas, data):
         streams = stack_streams([seeds[r] for r in replicas], "online")
         made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
         empty = Replay.empty(total + H, tiny.SPEC.observation_dim, tiny.SPEC.action_dim)
@@ -113,32 +117,34 @@ def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced):
         source = trainer.Source(data, tasks[jnp.array(replicas)], replay)
         return trainer.Population(made, source, streams, rules, per_pass=1)
 
-    blocks, stored_so_far = population([0, 1]), np.zeros(2, int)
-    for now in zip(*lengths, strict=True):
-        now = np.array(now)
-        padded = {
-            name: np.stack(
-                [
-                    np.concatenate([rows[r][name][stored_so_far[r] :][: now[r]], np.full_like(rows[r][name][:H], 7)])[
-                        :H
+    def in_blocks(data):
+        blocks, stored_so_far = population([0, 1], data), np.zeros(2, int)
+        for now in map(np.array, zip(*lengths, strict=True)):
+            new = [{name: x[n:] for name, x in of.items()} for of, n in zip(rows, stored_so_far, strict=True)]
+            padded = {
+                name: np.stack(
+                    [
+                        np.concatenate([x[name][:n], np.full_like(rows[0][name][:H], 7)])[:H]
+                        for x, n in zip(new, now, strict=True)
                     ]
-                    for r in range(2)
-                ]
-            )
-            for name in rows[0]
-        }
-        blocks.store(padded, now)
-        blocks.run(*rules.updates(stored_so_far, now))
-        stored_so_far += now
-    np.testing.assert_array_equal(blocks.totals.count, (total - 4) * updates_per_step)
+                )
+                for name in rows[0]
+            }
+            blocks.store(padded, now)
+            blocks.run(*rules.updates(stored_so_far, now))
+            stored_so_far += now
+        np.testing.assert_array_equal(blocks.totals.count, (total - 4) * updates_per_step)
+        return blocks.agents, blocks.totals
 
+    blocks = in_blocks(data)
+    assert_equal(in_blocks(stream), blocks)
     for r in range(2):
-        plain, update = population([r]), 0
+        plain, update = population([r], data), 0
         for step in range(total):
             one = {name: x[None, step : step + 1] for name, x in rows[r].items()}
             plain.store({name: np.concatenate([x] * H, 1) for name, x in one.items()}, np.array([1]))
             for _ in range(updates_per_step if step + 1 >= rules.start_training else 0):
                 plain.run(update, 1)
                 update += 1
-        mine = jax.tree.map(lambda x, r=r: x[r : r + 1], (blocks.agents, blocks.totals))
+        mine = jax.tree.map(lambda x, r=r: x[r : r + 1], blocks)
         assert_equal(mine, (plain.agents, plain.totals))
