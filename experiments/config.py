@@ -69,6 +69,8 @@ def base() -> dict[str, dict[str, Any]]:
             "seed": 0,  # to generate with
             "shards": 0,  # how many of a sharded release; 0: the domain's plain file
             "sparse": False,  # every non-zero reward becomes -1
+            "resident": "auto",  # true: on the device; false: streamed from the host; auto: streamed if it does not fit
+            "shard_cycle": 0,  # updates from one shard before the next, 1000 as released; 0: from all rows at once
             "fingerprint": "",  # of the content; filled in when the data are found
         },
         "train": {
@@ -212,6 +214,7 @@ _LEAST = {
     "data.episodes": 1,
     "data.seed": 0,
     "data.shards": 0,
+    "data.shard_cycle": 0,
     "train.batch_size": 1,
     "train.offline_steps": 0,
     "train.log_interval": 1,
@@ -239,6 +242,7 @@ _LEAST = {
     "agent.learning_rate": 0.0,
 }
 RESUME = ("auto", "must", "never")
+RESIDENT = ("auto", "true", "false")
 _MOST = {"agent.discount": 1.0, "agent.tau": 1.0}
 
 
@@ -260,6 +264,10 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"bc.checkpoint is given, so nothing is cloned: add --bc_steps=0 (it is {config.bc.steps})")
     if config.precision not in PRECISIONS:
         raise UserError(f"Unknown precision {config.precision!r}.{suggest(config.precision, PRECISIONS)}")
+    if config.data.resident not in RESIDENT:
+        raise UserError(
+            f"--config.data.resident={config.data.resident}: unknown.{suggest(config.data.resident, RESIDENT)}"
+        )
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     if "/" in config.run.part:
@@ -313,7 +321,10 @@ def cloning(config: ConfigDict) -> ConfigDict:
 
 
 #: Where something lies is no part of what it is: the fingerprints stand for it.
-PLACES = ("data.dataset", "data.dir", "data.episodes", "data.seed", "data.shards", "bc.checkpoint")
+PLACES = (
+    *("data.dataset", "data.dir", "data.episodes", "data.seed", "data.shards", "data.resident"),
+    "bc.checkpoint",
+)
 #: What cloning does not use: rewards, and how its policy acts.
 _UNUSED_BY_CLONING = ("data.sparse", "agent.flow_steps", "agent.discount", "protocol")
 

@@ -1,6 +1,7 @@
 """One run: clone a policy, fine-tune R replicas of an agent from it, evaluate, leave rows behind."""
 
 import contextlib
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +28,12 @@ from trqam_jax.checkpoint import Place
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Slots, evaluate, start_seeds
 from trqam_jax.replay import Replay
+from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Params, Spec
 
 LOST = (OSError, EOFError, UserError)  # what simulators that have ended are to the one that speaks to them
+RESIDENT_SHARE = 0.75  # of a device's memory that data may take; the rest is the replicas'
 
 
 def run(config: ConfigDict) -> pathlib.Path:
@@ -251,20 +254,29 @@ def locate(config: ConfigDict, domain: suite.Domain) -> tuple[ConfigDict, pathli
     return configuration.found(config, data=ogbench.fingerprint(path, source.shards), checkpoint=given), path
 
 
-def load_data(config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> data.Dataset:
-    """The dataset at `path`, with the configured tasks' rewards, on the device."""
-    source = config.data
-    tasks = list(config.tasks)
+def load_data(config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> data.Dataset | Stream:
+    """The dataset at `path`, with the configured tasks' rewards: on the device, or streamed if it would fill that."""
+    source, tasks = config.data, list(config.tasks)
+    size = ogbench.measure(path, domain, shards=source.shards, horizon=domain.horizon)
+    needed, memory = size.nbytes(domain, len(tasks)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = trainer.memory_limit() or memory
+    resident = needed < RESIDENT_SHARE * limit if source.resident == "auto" else source.resident == "true"
+    print(
+        f"data: {size.transitions:,} transitions, {needed / 2**30:,.2f} GiB (the device has {limit / 2**30:,.1f} GiB): "
+        f"{'resident' if resident else 'streamed'}, from {path}"
+    )
+    if needed > memory and not (resident or source.shard_cycle):
+        print("warning: the host's memory cannot keep them, so that draws wait for the disk; see data.shard_cycle")
     with interrupt.at_once():
         arrays = ogbench.load(path, domain, tasks, domain.horizon, sparse=source.sparse, shards=source.shards)
-    size = data.size_in_bytes(arrays) / 2**20
-    print(f"data: {len(arrays.actions):,} transitions, {size:,.0f} MiB on the device, from {path}")
-    for task, masks in zip(config.tasks, arrays.masks, strict=True):
+    for task, masks in zip(tasks, arrays.masks, strict=True):
         print(f"  task {task}: solved in {(masks == 0).mean():.2%} of them")
-    return data.to_device(arrays)
+    return data.to_device(arrays, source.shard_cycle) if resident else Stream(arrays, source.shard_cycle)
 
 
-def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> tuple[Params | None, int]:
+def cloned_policy(
+    config: ConfigDict, domain: suite.Domain, dataset: data.Dataset | Stream
+) -> tuple[Params | None, int]:
     """Velocity parameters of the policies to start from, a leading axis over replicas, and how many updates made them.
 
     (None, 0) without cloning.
@@ -300,7 +312,7 @@ def cloned_policy(config: ConfigDict, domain: suite.Domain, dataset: data.Datase
     return jax.tree.map(lambda x: x[index], velocity), meta["steps"]
 
 
-def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset) -> pathlib.Path:
+def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset | Stream) -> pathlib.Path:
     """Behaviour cloning, as a run of its own that every method configured alike shares. Returns the checkpoint."""
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = folder_of(config, of_cloning=True)

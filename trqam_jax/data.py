@@ -126,8 +126,3 @@ def sample(
     else:
         places = draw(key, *data.span(step), batch_size, horizon)
     return jax.vmap(lambda start: window(data, task, start, horizon, discount))(places)
-
-
-def size_in_bytes(arrays: Any) -> int:
-    """What `to_device` will take."""
-    return sum(np.asarray(getattr(arrays, name)).nbytes for name in ARRAYS)

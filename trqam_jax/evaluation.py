@@ -53,9 +53,7 @@ def policy(agents: AbstractAgent, observations: Array, keys: Array, episodes: Ar
         return agent.act(observation[None], key)[0]
 
     slots = observations.shape[1]
-    if (
-        slots == 1
-    ):  # twice, because a CPU rounds the product of one row otherwise than among other rows
+    if slots == 1:  # twice, because a CPU rounds the product of one row otherwise than among other rows
         observations, episodes, decisions = (jnp.repeat(x, 2, axis=1) for x in (observations, episodes, decisions))
     per_slot = jax.vmap(act, (None, 0, None, 0, 0))
     return jax.vmap(per_slot)(agents, observations, keys, episodes, decisions)[:, :slots]

@@ -69,6 +69,7 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"agent.tau": "7"}}, ["at most 1.0"]),
         ({"overrides": {"agent.hidden_dims": "-4"}}, ["hidden_dims", "positive"]),
         ({"overrides": {"data.shards": "-1"}}, ["data.shards is -1"]),
+        ({"overrides": {"data.resident": "no"}}, ["data.resident=no", "auto, true, false"]),
         ({"agent": "fql", "overrides": {"agent.clip_norm": "abc"}}, ["'abc'"]),
     ],
 )
@@ -86,11 +87,13 @@ def test_digest_covers_what_changes_a_result_and_nothing_else():
         {"env": "cube-single", "tasks": "all"},
         {"settings": {"train.offline_steps": 3, "eval.interval": 2, "train.log_interval": 1, "eval.episodes": 1}},
         {"settings": {"run.out_dir": "elsewhere", "run.group": "g", "data.dir": "/x", "data.dataset": "generate"}},
+        {"overrides": {"data.resident": "false"}},
     ]
     different = [
         {"overrides": {"agent.kl_budget": "2.0"}},
         {"overrides": {"train.batch_size": "128"}},
         {"settings": {"bc.steps": 1}},
+        {"overrides": {"data.shard_cycle": "1000"}},
         {"env": "cube-double"},
         {"protocol": "trqam"},
     ]

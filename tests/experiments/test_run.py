@@ -2,16 +2,20 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import experiments.run
+from envs.suite import DOMAINS
 from experiments import config as configuration
-from experiments.run import run
+from experiments.run import load_data, locate, run
 from experiments.summary import summarise
 from trqam_jax.checkpoint import digest_of
+from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.logging import read_csv
 
@@ -91,6 +95,19 @@ def test_same_command_twice_same_rows(first, place):
     assert second != first
     for table in ("train.csv", "eval.csv"):
         assert (first / table).read_bytes() == (second / table).read_bytes()
+
+
+def test_streaming_changes_no_row_and_is_decided_by_size(first, place, monkeypatch, capsys):
+    """Said before anything is loaded."""
+    monkeypatch.setattr(experiments.run, "RESIDENT_SHARE", 0.0)
+    streamed = run(make_config(place, "streamed", env="cube-single", tasks="1,2", num_seeds=2))
+    printed = capsys.readouterr().out
+    assert printed.index(" GiB): streamed, from ") < printed.index("task 1: solved in")
+    assert re.search(r"data: 2,000 transitions, 0.00 GiB \(the device has [1-9]", printed)
+    for table in ("train.csv", "eval.csv"):
+        assert (first / table).read_bytes() == (streamed / table).read_bytes()
+    domain, asked = DOMAINS["cube-single"], make_config(place, "streamed", overrides={"data.resident": "true"})
+    assert isinstance(load_data(asked, domain, locate(asked, domain)[1]), Dataset)
 
 
 def test_one_replica_alone_equals_itself_among_others(first, place):
