@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 import agents
 from experiments import config as configuration
+from experiments.config import PLACES
 from experiments.manifest import Job, as_json
 from experiments.resume import FREE
 from trqam_jax.errors import UserError, suggest
@@ -37,42 +38,70 @@ def expand(request: Request) -> dict[str, Job]:
     """All jobs by name, the clonings first. Every configuration among them is resolved, and so checked."""
     clonings: dict[str, tuple[Job, str]] = {}  # with the digest of the cloned policy
     methods: list[Job] = []
+    folders: dict[tuple, str] = {}
     if request.flags.get("resume", "auto") != "auto":
         raise UserError(f"--resume={request.flags['resume']}: the jobs of a sweep go on by themselves; leave it out")
+    _check_keys(request)
+    for env, agent in itertools.product(request.envs, request.agents):
+        own = _for_agent(request, agent)
+        for variant, overrides in _variants(own, agent, env):
+            config = _resolve(own, agent, env, overrides)
+            after = _add_cloning(clonings, own, config, variant, overrides)
+            for part, replicas in _parts(config, request.max_replicas):
+                name = agent, config.env, _text(variant), part
+                job = _job(own, config, name, overrides, part=part, after=after, **replicas)
+                folder = _folder(config, part)
+                if folder in folders:
+                    raise UserError(
+                        f"{job.name} and {folders[folder]} would be one run; ask for values that change a result, and "
+                        "for several tasks of a domain by --envs=DOMAIN --tasks=1,2"
+                    )
+                folders[folder] = job.name
+                methods.append(job)
+    return {job.name: job for job in (*(job for job, _ in clonings.values()), *methods)}
+
+
+def _check_keys(request: Request) -> None:
     for agent in request.agents:
         if agent not in agents.AGENTS:
             raise UserError(f"--agents: unknown {agent!r}.{suggest(agent, agents.AGENTS)}")
-    for env, agent in itertools.product(request.envs, request.agents):
-        for variant, overrides in _variants(request, agent, env):
-            config = _resolve(request, agent, env, overrides)
-            after = _add_cloning(clonings, request, config, variant, overrides)
-            for part, own in _parts(config, request.max_replicas):
-                name = agent, config.env, _text(variant), part
-                methods.append(_job(request, config, name, overrides, part=part, after=after, **own))
-    unused = [key for key in request.overrides if not any(_has(agent, key) for agent in request.agents)]
-    if unused:
-        raise UserError(f"--config.{unused[0]}: none of {', '.join(request.agents)} has this setting")
-    jobs = [*(job for job, _ in clonings.values()), *methods]
-    names = [job.name for job in jobs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"the job {twice} is asked for twice; several tasks of a domain are --envs=DOMAIN --tasks=1,2")
-    return dict(zip(names, jobs, strict=True))
+    for key in (*request.overrides, *(configuration.FLAG_KEYS[name] for name in request.flags)):
+        if not any(_has(agent, key) for agent in request.agents):
+            raise UserError(f"--config.{key}: none of {', '.join(request.agents)} has this setting")
 
 
 def _has(agent: str, key: str) -> bool:
-    return not key.startswith("agent.") or key.removeprefix("agent.") in agents.default_config(agent)
+    """Whether the setting is one of the agent's, or of no agent's."""
+    section, _, name = key.rpartition(".")
+    return name in agents.default_config(agent) if section == "agent" or key == "online.kl_budget" else True
+
+
+def _for_agent(request: Request, agent: str) -> Request:
+    """What of the request reaches the agent: without the settings that only others have."""
+    return request._replace(
+        flags={name: value for name, value in request.flags.items() if _has(agent, configuration.FLAG_KEYS[name])},
+        overrides={key: text for key, text in request.overrides.items() if _has(agent, key)},
+    )
+
+
+def _folder(config: ConfigDict, part: str) -> tuple:
+    """What is different for runs that are to be in different folders. (Other places may hold other data.)"""
+    flat = configuration.flatten(config)
+    return config.env, config.agent_name, configuration.digest(config), part, *(flat[key] for key in PLACES)
 
 
 def _variants(request: Request, agent: str, env: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """(the values of this variant, all overrides of it): the product over settings that are given several values."""
-    own = {key: text for key, text in request.overrides.items() if _has(agent, key)}
     known = configuration.flatten(_resolve(request, agent, env, {}))
     # A comma in a tuple or a text belongs to the value.
-    several = {k: t.split(",") for k, t in own.items() if "," in t and not isinstance(known.get(k), (tuple, str))}
+    several = {
+        key: text.split(",")
+        for key, text in request.overrides.items()
+        if "," in text and not isinstance(known.get(key), (tuple, str))
+    }
     for values in itertools.product(*several.values()):
         variant = dict(zip(several, values, strict=True))
-        yield variant, own | variant
+        yield variant, {**request.overrides, **variant}
 
 
 def _resolve(request: Request, agent: str, env: str, overrides: Mapping[str, str], **own: Any) -> ConfigDict:
@@ -127,11 +156,10 @@ def _add_cloning(
     name = "/".join(filter(None, ("cloning", config.env, _text(own))))
     digest = configuration.digest(configuration.cloning(config), of_cloning=True)
     if name not in clonings:
-        fitting = {
-            key: text for key, text in overrides.items() if not key.startswith("agent.") or _changes_cloning(key)
-        }
+        fitting = {key: text for key, text in overrides.items() if _reaches_cloning(key)}
+        flags = {n: value for n, value in request.flags.items() if _reaches_cloning(configuration.FLAG_KEYS[n])}
+        silent = request._replace(flags={**flags, "eval_episodes": 0, "video_episodes": 0})
         seeds = config.run.seeds if config.bc.per_seed else config.run.seeds[:1]
-        silent = request._replace(flags={**request.flags, "eval_episodes": 0, "video_episodes": 0})
         of_bc = _resolve(silent, "bc", config.env, fitting, tasks=None, seeds=list(map(str, seeds)), num_seeds=None)
         job = _job(silent, of_bc, [name], fitting, tasks=of_bc.tasks, seeds=seeds, part="cloning")
         planned = configuration.digest(configuration.cloning(of_bc), of_cloning=True)
@@ -143,6 +171,10 @@ def _add_cloning(
 
 def _changes_cloning(key: str) -> bool:
     return key.startswith(("bc.", "data.")) or key == "train.batch_size" or key.removeprefix("agent.") in CLONED
+
+
+def _reaches_cloning(key: str) -> bool:
+    return not key.startswith(("agent.", "online.")) or _changes_cloning(key)
 
 
 def _job(

@@ -121,12 +121,14 @@ def test_no_cloning_without_updates_of_it():
     ("own", "words"),
     [
         ({"agents": ["fql", "trqm"]}, ["'trqm'", "Did you mean 'trqam'"]),
-        ({"agents": ["fql", "fql"]}, ["fql/cube-single", "twice"]),
+        ({"agents": ["fql", "fql"]}, ["fql/cube-single and fql/cube-single would be one run"]),
         ({"envs": ["cube-singl"]}, ["Did you mean 'cube-single'"]),
-        ({"envs": ["cube-single-task1", "cube-single-task2"], "tasks": None}, ["twice", "--tasks"]),
+        ({"envs": ["cube-single-task1", "cube-single-task2"], "tasks": None}, ["would be one run", "--tasks"]),
         ({"overrides": {"agent.kl_budgt": "1,2"}}, ["kl_budgt", "none of trqam, fql"]),
         ({"overrides": {"agent.kl_budget": "1,x"}}, ["'x'", "float"]),
-        ({"overrides": {"agent.kl_budget": "1,1"}}, ["twice"]),
+        ({"overrides": {"agent.kl_budget": "1,1.0"}}, ["kl_budget=1.0 and trqam/cube-single/kl_budget=1 would be one"]),
+        ({"overrides": {"eval.interval": "1,2"}}, ["eval.interval=2 and trqam/cube-single/eval.interval=1"]),
+        ({"flags": {"kl_budget_online": 1.0}, "agents": ["fql"]}, ["online.kl_budget", "none of fql"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
         ({"flags": {"resume": "never"}}, ["--resume=never"]),
     ],
@@ -157,6 +159,10 @@ def test_costs_are_of_the_measured_size_and_the_nearest_number_of_replicas(tmp_p
         plan.costs(jobs.values(), file)
 
 
-def test_online_updates_count():
-    flags = {"out_dir": "/runs", "group": "g", "online_steps": 50, "updates_per_step": 2, "balanced_sampling": False}
-    assert {job.updates for job in methods(expand(request(flags=flags)))} == {10_000 + 100}
+def test_online_settings_reach_the_methods_that_have_them_and_no_cloning():
+    online = {"online_steps": 50, "updates_per_step": 2, "balanced_sampling": False, "kl_budget_online": 0.5}
+    jobs = expand(request(flags={"out_dir": "/runs", "group": "g", **online}))
+    assert {job.updates for job in methods(jobs)} == {10_000 + 100}
+    asked = {job.agent: any("kl_budget_online" in argument for argument in job.argv) for job in jobs.values()}
+    assert asked == {"bc": False, "trqam": True, "fql": False}
+    assert not any("online" in argument for argument in jobs["cloning/cube-single"].argv)
