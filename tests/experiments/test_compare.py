@@ -30,14 +30,14 @@ def parsed_flags():
 def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
     """The first update's flow-matching loss depends on the cloned flow, the minibatch and the flow noise alone: it is
     the same number in every method that learns its flow. Another draw of any of them would move it by percents."""
-    data, tasks, batch = tiny.dataset(), jnp.array([1]), 64
+    source, rules = trainer.Source(tiny.dataset(), jnp.int32(1)), trainer.Rules(batch_size=64)
     streams = stack_streams([5], "offline")
     cloner = trainer.create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc"))
     losses = {}
     for name in RL:
         made = trainer.create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
         made = trainer.load_cloned(made, cloner.train.params["actor"])
-        one = jax.jit(jax.vmap(lambda a, s: trainer.one_update(a, data, tasks[0], s, jnp.int32(3), batch)))
+        one = jax.jit(jax.vmap(lambda a, s: trainer.one_update(a, source, s, jnp.int32(3), rules)))
         losses[name] = one(made, streams)[1]["flow_loss"]
     reference = losses["trqam"]
     for name, loss in losses.items():
