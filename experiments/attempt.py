@@ -17,9 +17,7 @@ def become(folder: str, name: str) -> None:
     """Write the output to the job's log, and run it; does not return."""
     sweep = manifest.read(pathlib.Path(folder))
     command = [sys.executable, "-u", sweep.program, *sweep.jobs[name].argv]
-    log = sweep.log(name)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = os.open(sweep.log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.write(descriptor, manifest.start_line(command).encode())
     for stream in (1, 2):
         os.dup2(descriptor, stream)

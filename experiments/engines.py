@@ -13,11 +13,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from experiments import attempt, interrupt, manifest
+from experiments.cli import EXIT_INTERRUPTED
 from experiments.manifest import Job, Sweep
 from trqam_jax.errors import UserError
 from trqam_jax.logging import read_json, write_json
 
 POLL_SECONDS = 0.1
+ENDS = {0: "done", EXIT_INTERRUPTED: "interrupted"}  # by exit status
 Say = Callable[[str], None]
 
 
@@ -70,17 +72,18 @@ def run_local(sweep: Sweep, done: Collection[str], environments: Sequence[Mappin
                 if process.poll() is not None:
                     # Stopped before it had come to listen for signals: nothing is lost.
                     early = stopping and process.returncode == -signal.SIGTERM
-                    status = os.EX_TEMPFAIL if early else process.returncode
+                    status = EXIT_INTERRUPTED if early else process.returncode
                     with sweep.log(name).open("a") as log:
                         log.write(manifest.end_line(status))
                     del running[name]
                     free.append(place)
                     finished |= {name} if status == 0 else set()
-                    say(f"{ {0: 'done', os.EX_TEMPFAIL: 'interrupted'}.get(status, 'failed') } {name}")
+                    say(f"{ENDS.get(status, 'failed')} {name}")
 
 
 def _start(sweep: Sweep, job: Job, place: Mapping[str, str]) -> subprocess.Popen:
     """In a session of its own: Ctrl-C at the terminal reaches the pool alone, which passes it on."""
+    sweep.log(job.name).parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, attempt.__file__, str(sweep.folder), job.name]
     return subprocess.Popen(command, env={**os.environ, **place}, stdin=subprocess.DEVNULL, start_new_session=True)
 
@@ -143,13 +146,12 @@ def _submit_array(sweep: Sweep, jobs: Sequence[Job], after: Sequence[str], optio
             teardown=[
                 "status=$?",
                 f'printf {shlex.quote(manifest.end_line("%d"))} $status >> "$log"',
-                f'if [ $status -eq {os.EX_TEMPFAIL} ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+                f'if [ $status -eq {EXIT_INTERRUPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
                 "exit $status",
             ],
             additional_parameters=more,
         )
-        for job in jobs:
-            sweep.log(job.name).parent.mkdir(parents=True, exist_ok=True)
+        sweep.log(jobs[0].name).parent.mkdir(parents=True, exist_ok=True)
         with executor.batch():
             made = [executor.submit(attempt.become, str(sweep.folder), job.name) for job in jobs]
     except ValueError as error:

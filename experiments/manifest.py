@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from experiments.cli import EXIT_INTERRUPTED
 from trqam_jax.errors import UserError
 from trqam_jax.logging import read_json, write_json
 
@@ -109,7 +110,7 @@ def state(sweep: Sweep, job: Job, under_way: Mapping[str, str]) -> State:
     attempt = last_attempt(sweep.log(job.name))
     if job.name in under_way or (attempt and attempt.is_running(sweep.program)):
         return State(under_way.get(job.name, "running"), place)
-    if attempt and attempt.status not in (None, 0, os.EX_TEMPFAIL):
+    if attempt and attempt.status not in (None, 0, EXIT_INTERRUPTED):
         return State("failed", place, attempt.error)
     started = folder or (attempt and attempt.status != 0)
     return State("interrupted" if started else "waiting", place)
