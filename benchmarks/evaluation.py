@@ -118,7 +118,7 @@ def measure(domain: suite.Domain, cores: int) -> None:
         observed = Observed(slots)
         for size in FLAGS.size:
             policies = replicas(domain, size, count)
-            lengths = evaluate(policies, observed, seeds[:, :1], keys).lengths  # compiles; these are replayed raw
+            lengths = evaluate(policies, observed, seeds[:, :4], keys).lengths  # compiles; these are replayed raw
             order = observed.played(8, lengths), FLAGS.seconds
             rows = []
             for _ in range(FLAGS.rounds):
