@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -26,7 +26,7 @@ from envs import convert, generate, ogbench, suite
 from trqam_jax.errors import UserError
 
 BATCH = 256
-NETWORKS = ((128, 128, 128), (512, 512, 512, 512))
+NETWORKS = {(128,) * 3: 50, (512,) * 4: 5}  # hidden_dims: updates in a block, few so that many blocks are used up
 
 
 def write_shards(source: pathlib.Path, domain: suite.Domain, folder: pathlib.Path, rows: int, shards: int) -> int:
@@ -93,14 +93,36 @@ def forget(folder: pathlib.Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], resident: bool, cycle: int, seconds: float):
-    """(updates per second, seconds waited for data, compiler's MiB for data) of one replica of TRQAM, once it runs."""
+class Kind(NamedTuple):
+    """How data reach the updates."""
+
+    name: str
+    resident: bool = False
+    forgotten: bool = False  # the files are not in the host's memory at first
+    cycle: int = 0
+    run_blocks: bool = False  # blocks as long as a run's, not so short that many are used up
+
+
+KINDS = (
+    Kind("resident", resident=True),
+    Kind("streamed"),
+    Kind("streamed, files not in memory", forgotten=True),
+    Kind("streamed, one shard at a time", cycle=1000),
+    Kind("streamed, blocks as a run's", run_blocks=True),
+    Kind("streamed so, files not in memory", run_blocks=True, forgotten=True),
+    Kind("resident, again", resident=True),
+)
+
+
+def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: Kind, seconds: float) -> tuple:
+    """(seconds of the first update, updates per second of the others, blocks begun, seconds waited for all but the
+    first, MiB of data on the device) of one replica of TRQAM, compiled."""
     import jax.numpy as jnp
     from ml_collections import FrozenConfigDict
 
     import agents
     from trqam_jax import data, trainer
-    from trqam_jax.streaming import Stream
+    from trqam_jax.streaming import MOST_UPDATES, Stream
     from trqam_jax.streams import stack_streams
     from trqam_jax.types import Spec
 
@@ -109,20 +131,24 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], reside
     config["hidden_dims"] = hidden_dims
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
     arrays, streams = arrays_of(folder, env), stack_streams([0], "offline")
-    source = data.to_device(arrays, cycle) if resident else Stream(arrays, cycle)
+    length = MOST_UPDATES if kind.run_blocks else NETWORKS[hidden_dims]
+    source = data.to_device(arrays, kind.cycle) if kind.resident else Stream(arrays, kind.cycle, length)
     made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, spec, FrozenConfigDict(config))
     population = trainer.Population(
         made, trainer.Source(source, jnp.zeros(1, jnp.int32)), streams, trainer.Rules(BATCH)
     )
     del made
+    start = time.perf_counter()
     population.run(0, 1)
+    first = time.perf_counter() - start
     done, start = 1, time.perf_counter()
     while time.perf_counter() - start < seconds:
         count = max(1, int(0.5 * (done - 1) / (time.perf_counter() - start)))  # as a run: a dispatch in half a second
         population.run(done, count)
         done += count
     rate = (done - 1) / (time.perf_counter() - start)
-    return rate, 0.0 if resident else source.waited, population.memory.data / 2**20
+    blocks, waited = (0, 0.0) if kind.resident else (-(-done // length), source.waited)
+    return first, rate, blocks, waited, population.memory.data / 2**20
 
 
 def main(_) -> None:
@@ -140,8 +166,8 @@ def main(_) -> None:
             f"{rows:,} rows of {domain.name} in {FLAGS.shards} shards: {size / 2**20:,.0f} MiB of npz, not compressed"
         )
 
-        print(f"\n{'':<40}{'seconds':>10}{'peak MiB':>10}")
-        row = lambda name, seconds, peak: print(f"{name:<40}{seconds:>10.2f}{peak:>10,.0f}", flush=True)
+        print(f"\n{'':<48}{'seconds':>10}{'peak MiB':>10}")
+        row = lambda name, seconds, peak: print(f"{name:<48}{seconds:>10.2f}{peak:>10,.0f}", flush=True)
         row("simulator alone", *alone(simulator, domain.name)[1:])
         row("conversion, one task", *alone(convert.convert, folder, domain.name)[1:])
         row("conversion, the other four tasks", *alone(convert.convert, folder, domain.name, "all")[1:])
@@ -150,19 +176,18 @@ def main(_) -> None:
         row("JAX alone", *alone(on_device, None, domain.name)[1:])
         row("onto the device", *alone(on_device, folder, domain.name)[1:])
 
-        titles = ("updates/s", "waited s", "data MiB", "peak MiB")
-        print(f"\n{'TRQAM, 1 replica, batch 256':<40}" + "".join(f"{title:>10}" for title in titles))
-        kinds = {"resident": (True, 0), "streamed": (False, 0), "streamed, files not in memory": (False, 0)}
-        kinds["streamed, a shard for 1,000 updates"] = (False, 1000)
+        titles = ("first s", "updates/s", "blocks", "waited s", "data MiB", "peak MiB")
+        print(f"\n{'TRQAM, 1 replica, batch 256':<48}" + "".join(f"{title:>10}" for title in titles))
         for hidden_dims in NETWORKS:
             for _ in range(FLAGS.repeats):
-                for kind, (resident, cycle) in kinds.items():
-                    if kind.endswith("not in memory"):
+                for kind in KINDS:
+                    if kind.forgotten:
                         forget(folder)
-                    measured, _, peak = alone(updates, folder, domain.name, hidden_dims, resident, cycle, FLAGS.seconds)
-                    rate, waited, data = measured
-                    name = f"{hidden_dims[0]} x {len(hidden_dims)}, {kind}"
-                    print(f"{name:<40}{rate:>10.2f}{waited:>10.2f}{data:>10,.0f}{peak:>10,.0f}", flush=True)
+                    measured, _, peak = alone(updates, folder, domain.name, hidden_dims, kind, FLAGS.seconds)
+                    first, rate, blocks, waited, data = measured
+                    name = f"{hidden_dims[0]} x {len(hidden_dims)}, {kind.name}"
+                    numbers = f"{first:>10.2f}{rate:>10.2f}{blocks:>10}{waited:>10.3f}{data:>10,.0f}{peak:>10,.0f}"
+                    print(f"{name:<48}{numbers}", flush=True)
 
 
 if __name__ == "__main__":
