@@ -25,14 +25,26 @@ COLUMNS = ["agent", "seeds", "mean", "std", "difference", "low", "high", "p_impr
 
 
 def final_success(folder: pathlib.Path) -> dict[int, float]:
-    """{seed: success at the last evaluation, averaged over tasks}."""
+    """{seed: success at the last evaluation, averaged over tasks}, of the seeds of which no replica is frozen."""
     from trqam_jax.logging import read_csv
 
     rows = read_csv(folder / "eval.csv")
     last = [row for row in rows if (row["phase"], row["step"]) == (rows[-1]["phase"], rows[-1]["step"])]
-    seeds = dict.fromkeys(int(row["seed"]) for row in last)
+    frozen = {row["seed"] for row in last if row["status"] != "ok"}
+    seeds = dict.fromkeys(int(row["seed"]) for row in last if row["seed"] not in frozen)
     success = {seed: [float(row["success"]) for row in last if int(row["seed"]) == seed] for seed in seeds}
     return {seed: sum(values) / len(values) for seed, values in success.items()}
+
+
+def paired(success: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+    """The seeds that every agent has; what is left out is named on stderr."""
+    shared = set.intersection(*map(set, success.values()))
+    missing = sorted(set.union(*map(set, success.values())) - shared)
+    if missing:
+        print(f"left out, because a replica of theirs is frozen: seeds {missing}", file=sys.stderr)
+    if not shared:
+        raise UserError(f"{', '.join(success)}: no seed of which all finished unfrozen, nothing can be compared")
+    return {agent: {seed: x for seed, x in by_seed.items() if seed in shared} for agent, by_seed in success.items()}
 
 
 def comparison(success: dict[str, dict[int, float]]) -> list[dict[str, str]]:
@@ -124,7 +136,9 @@ def main(argv: list[str]) -> None:
     from experiments.config import as_text as config_text
     from experiments.run import run
     from experiments.summary import summarise
+    from trqam_jax.backend import keep_compiled_programs
 
+    keep_compiled_programs()
     try:
         configs = configurations(AGENTS.value, argv)
         success, folders = {}, []
@@ -134,6 +148,7 @@ def main(argv: list[str]) -> None:
             print(summarise(folder), flush=True)
             success[config.agent_name] = final_success(folder)
             folders.append(folder)
+        success = paired(success)
         rows = comparison(success)
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)

@@ -58,6 +58,19 @@ def test_rows():
         compare.comparison({"a": {1: 0.5}, "b": {2: 0.5}})
 
 
+def test_a_frozen_replica_is_never_averaged(tmp_path, capsys):
+    """Its seed is left out of every agent's, and named."""
+    header = "env,task,agent,seed,phase,step,episodes,success,return,length,status\n"
+    row = "cube-single,{},a,{},offline,9,2,{},0,5,{}\n"
+    rows = [(1, 1, 0.5, "ok"), (2, 1, 0.25, "ok"), (1, 2, 0.75, "ok"), (2, 2, 0.0, "frozen")]
+    (tmp_path / "eval.csv").write_text(header + "".join(row.format(*values) for values in rows))
+    success = {"a": compare.final_success(tmp_path), "b": {1: 0.5, 2: 1.0}}
+    assert compare.paired(success) == {"a": {1: 0.375}, "b": {1: 0.5}}
+    assert "seeds [2]" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nothing can be compared"):
+        compare.paired({"a": {1: 0.5}, "b": {2: 0.5}})
+
+
 def test_one_seed_has_no_interval():
     (_, row) = compare.comparison({"a": {1: 0.5}, "b": {1: 0.4}})
     assert (row["difference"], row["low"], row["std"]) == ("10.0", "", "")
