@@ -336,17 +336,18 @@ def found(config: ConfigDict, *, data: str, checkpoint: str) -> ConfigDict:
     return result.lock()
 
 
+def changes_results(key: str, *, of_cloning: bool = False) -> bool:
+    """Whether the setting of this flat key changes a result at a given step."""
+    if key in PLACES or key in (_UNUSED_BY_CLONING if of_cloning else ("online.steps",)):
+        return False
+    sections = ("agent.", "bc.", "data.") if of_cloning else ("agent.", "bc.", "data.", "online.")
+    return key.startswith(sections) or key in ("agent_name", "env", "protocol", "precision", "train.batch_size")
+
+
 def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
     """Eight hex digits over what changes a result at a given step: not seeds, tasks, totals, intervals or places.
 
     of_cloning: over what changes the cloned policy.
     """
-    sections = ("agent.", "bc.", "data.") if of_cloning else ("agent.", "bc.", "data.", "online.")
-    kept = {
-        key: value
-        for key, value in flatten(config).items()
-        if key.startswith(sections) or key in ("agent_name", "env", "protocol", "precision", "train.batch_size")
-    }
-    for key in (*PLACES, *(_UNUSED_BY_CLONING if of_cloning else ("online.steps",))):
-        del kept[key]
+    kept = {key: value for key, value in flatten(config).items() if changes_results(key, of_cloning=of_cloning)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

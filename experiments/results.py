@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.config import PLACES, flatten
+from experiments.config import changes_results, flatten
 from trqam_jax.errors import UserError
 from trqam_jax.logging import read_csv, read_json
 
@@ -165,7 +165,7 @@ def sources(runs: list[RunData], phase: str) -> list[Source]:
 def _variants(runs: list[RunData]) -> list[str]:
     """For each run the settings in which runs of its agent, domain and protocol differ, like "kl_budget=0.5"."""
     alike: dict[tuple, list[dict[str, Any]]] = {}
-    settings = [{k: v for k, v in run.config.items() if _changes_results(k)} for run in runs]
+    settings = [{k: v for k, v in run.config.items() if changes_results(k)} for run in runs]
     kinds = [tuple(run.config[key] for key in ("agent_name", "env", "protocol")) for run in runs]
     for kind, own in zip(kinds, settings, strict=True):
         alike.setdefault(kind, []).append(own)
@@ -174,10 +174,6 @@ def _variants(runs: list[RunData]) -> list[str]:
         differing = [k for k in own if any(other.get(k) != own[k] for other in alike[kind])]
         texts.append(", ".join(f"{k.removeprefix('agent.')}={own[k]}" for k in differing))
     return texts
-
-
-def _changes_results(key: str) -> bool:
-    return (key.startswith(("agent.", "bc.", "data.")) or key == "train.batch_size") and key not in PLACES
 
 
 def _curves(runs: list[RunData], variants: Mapping[pathlib.Path, str], phase: str) -> Curves:
