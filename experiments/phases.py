@@ -175,11 +175,13 @@ class Online:
         if self._chunks is not None and (self._position < self._chunks.shape[1]).all():
             return
         spec = self.population.spec
-        if self._rules.balanced and steps.min() < self._rules.start_training:
-            chunks = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
-        else:
+        at_random = self._rules.balanced & (steps < self._rules.start_training)
+        if not at_random.all():
             zeros = np.zeros((len(steps), 1), int)
             chunks = self.population.ask(policy, self._current[:, None], self._keys, zeros, steps[:, None])[:, 0]
+        if at_random.any():
+            uniform = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
+            chunks = uniform if at_random.all() else np.where(at_random[:, None, None], uniform, chunks)
         if self._chunks is None:
             self._chunks, self._position = chunks, np.zeros(len(steps), int)
         spent = self._position >= spec.horizon
