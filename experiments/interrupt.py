@@ -57,19 +57,6 @@ def check() -> None:
         raise Interrupted(f"interrupted by {_pending.name}")
 
 
-@contextlib.contextmanager
-def kept_from_children() -> Iterator[None]:
-    """Processes that are started in here hear nothing of Ctrl-C, which reaches the whole group: to stop is our affair.
-
-    SIGTERM they must hear, it is how they are ended. (A blocked signal stays blocked in a child; here it only waits.)
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
     if _pending is not None:

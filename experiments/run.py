@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +32,6 @@ from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Params, Spec
 
-LOST = (OSError, EOFError, UserError)  # what simulators that have ended are to the one that speaks to them
 RESIDENT_SHARE = 0.75  # of a device's memory that data may take; the rest is the replicas'
 
 
@@ -62,18 +61,24 @@ def run_in(folder: pathlib.Path, config: ConfigDict, domain: suite.Domain, path:
     }
     start = starting_place(folder, checkpoints, schedules)
     with contextlib.ExitStack() as stack:
-        slots = stack.enter_context(simulators(config, domain, replicas))
-        actors = stack.enter_context(acting_simulators(config, domain, replicas)) if config.online.steps else None
+        tasks, workers = [replica.task for replica in replicas], config.eval.workers or None
+        video = config.eval.video_episodes > 0
+        slots = stack.enter_context(VectorSlots(domain, tasks, config.eval.episodes, workers=workers, video=video))
+        actors = None
+        if config.online.steps:
+            acting = Actors(domain, tasks, domain.horizon, sparse=config.data.sparse, workers=workers)
+            actors = stack.enter_context(acting)
         dataset = load_data(config, domain, path)
         recorder = Recorder(folder, config, replicas, schedules[start.phase].keeps(start))
+        checkpoints.forget_after(start)
         # A run under way has the cloned policy in its own parameters.
         velocity, steps = cloned_policy(config, domain, dataset) if start == ("offline", 0) else (None, 0)
         if velocity is not None:
             cloner = make_agents("bc", configuration.cloning(config), domain, replicas, velocity)
             evaluation(config, recorder, slots, replicas, cloner, "bc", steps)
         if config.agent_name != "bc":
-            tasks = jnp.array([config.tasks.index(replica.task) for replica in replicas])
-            fine_tuning = FineTuning(config, recorder, slots, replicas, checkpoints, trainer.Source(dataset, tasks))
+            source = trainer.Source(dataset, jnp.array([config.tasks.index(task) for task in tasks]))
+            fine_tuning = FineTuning(config, recorder, slots, replicas, checkpoints, source)
             fine_tuned = make_agents(config.agent_name, config, domain, replicas, velocity)
             totals = None
             if start.phase == "offline":
@@ -161,44 +166,6 @@ class FineTuning(NamedTuple):
                 evaluation(self.config, self.recorder, self.slots, self.replicas, population.agents, start.phase, step)
 
         train(progress, start, schedule, self.checkpoints, after)
-
-
-@contextlib.contextmanager
-def simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]) -> Iterator[Slots]:
-    """Where the replicas are evaluated. Their processes outlive a Ctrl-C, but not what else ends the whole group."""
-    with interrupt.kept_from_children():
-        slots = VectorSlots(
-            domain,
-            [replica.task for replica in replicas],
-            config.eval.episodes,
-            workers=config.eval.workers or None,
-            video=config.eval.video_episodes > 0,
-        )
-    try:
-        with slots:
-            yield slots
-    except LOST:
-        interrupt.check()
-        raise
-
-
-@contextlib.contextmanager
-def acting_simulators(config: ConfigDict, domain: suite.Domain, replicas: list[Replica]) -> Iterator[Actors]:
-    """Where the replicas act online."""
-    with interrupt.kept_from_children():
-        actors = Actors(
-            domain,
-            [replica.task for replica in replicas],
-            domain.horizon,
-            sparse=config.data.sparse,
-            workers=config.eval.workers or None,
-        )
-    try:
-        with actors:
-            yield actors
-    except LOST:
-        interrupt.check()
-        raise
 
 
 def starting_place(
@@ -384,7 +351,7 @@ def make_agents(
 
 
 class Watched:
-    """Slots that a signal stops between two calls, or in one, where it has ended the simulators too."""
+    """Slots that a signal stops between two calls."""
 
     def __init__(self, slots: Slots):
         calls = slots.begin, slots.wait, slots.play, slots.results
@@ -394,10 +361,6 @@ class Watched:
 def _watched(call: Callable[..., Any]) -> Callable[..., Any]:
     def watched(*arguments: Any) -> Any:
         interrupt.check()
-        try:
-            return call(*arguments)
-        except LOST:
-            interrupt.check()
-            raise
+        return call(*arguments)
 
     return watched

@@ -132,7 +132,7 @@ class Checkpoints:
         names = [path.name for path in self._folder.glob("*")]
         matches = [re.fullmatch(rf"({'|'.join(self._phases)})-(\d+)", name) for name in names]
         found = [Place(match[1], int(match[2])) for match in matches if match]
-        return sorted(found, key=lambda place: (self._phases.index(place.phase), place.step))
+        return sorted(found, key=self._order)
 
     def save(self, place: Place, tree: Any) -> None:
         """Write the state at `place` and forget all but the last two."""
@@ -140,9 +140,20 @@ class Checkpoints:
             shutil.rmtree(left, ignore_errors=True)
         save(self.path(place), tree, place._asdict())
         for old in self.places()[:-2]:
-            gone = self._folder / f".{old.phase}-{old.step}.old"
-            self.path(old).rename(gone)  # at once, so that no half of it is ever taken for a checkpoint
-            shutil.rmtree(gone, ignore_errors=True)
+            self._forget(old)
+
+    def forget_after(self, place: Place) -> None:
+        """Forget the states behind `place`: of a run that was shorter, and that this one does not pass through."""
+        for later in [other for other in self.places() if self._order(other) > self._order(place)]:
+            self._forget(later)
+
+    def _forget(self, place: Place) -> None:
+        gone = self._folder / f".{place.phase}-{place.step}.old"
+        self.path(place).rename(gone)  # at once, so that no half of it is ever taken for a checkpoint
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _order(self, place: Place) -> tuple[int, int]:
+        return self._phases.index(place.phase), place.step
 
     def newest(self, usable: Callable[[Place], bool] = lambda place: True) -> Place | None:
         """The last usable state that is intact, None if none was ever written, a UserError if all are damaged.

@@ -273,8 +273,8 @@ class Population:
 
         Unlike `agents` it copies no parameter.
         """
-        passes = zip(self._passes, self._slices, strict=True)
-        return np.concatenate([function(own.agents, *(x[part] for x in rows)) for own, part in passes])
+        each = zip(self._passes, self._slices, strict=True)
+        return np.concatenate([function(own.agents, *(x[part] for x in rows)) for own, part in each])
 
     def restart_totals(self) -> None:
         """Sums at zero; what is frozen stays so."""
