@@ -110,6 +110,7 @@ def plot(path: pathlib.Path, success: dict[str, dict[int, float]]) -> None:
 def configurations(names: list[str], argv: list[str]) -> list:
     """One configuration per agent. A setting that only some of the agents have is given to those."""
     import agents
+    from experiments.config import budgets
     from trqam_jax.errors import suggest
 
     if cli.SHARED["eval_episodes"].value == 0:
@@ -125,6 +126,9 @@ def configurations(names: list[str], argv: list[str]) -> list:
         fitting = [a for a in argv[1:] if not a.startswith("--config.agent.") or a.split("=")[0] in own]
         used |= set(fitting)
         result.append(cli.resolve(name, [argv[0], *fitting]))
+        if len(budgets(result[-1])) > 1:
+            several = ",".join(map(str, budgets(result[-1])))
+            raise UserError(f"--config.agent.kl_budget={several}: expected one value; sweep.py takes several")
     unused = [argument for argument in argv[1:] if argument not in used]
     if unused:
         raise UserError(f"{unused[0]}: none of {', '.join(names)} has this setting")

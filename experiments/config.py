@@ -180,6 +180,8 @@ def _parse(text: str) -> Any:
 
 
 _OPTIONAL = ("agent.clip_norm", "online.kl_budget")  # floats that may be None
+#: Numbers that may have several values, each for replicas of its own: they are part of an agent's state.
+REPLICA_AXES = ("agent.kl_budget",)
 
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:
@@ -196,6 +198,10 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
         fits = not old or all(type(v) is type(old[0]) for v in value)
     elif isinstance(old, bool) or isinstance(value, bool):
         fits = isinstance(old, bool) and isinstance(value, bool)
+    elif key in REPLICA_AXES and isinstance(value, tuple):
+        fits = len(value) > 0 and all(type(v) in (int, float) for v in value)
+        value = _distinct(f"--config.{key}", tuple(map(float, value))) if fits else value
+        value = value[0] if len(value) == 1 else value
     elif isinstance(old, float):
         fits = isinstance(value, (int, float)) or (value is None and key in _OPTIONAL)
         value = float(value) if isinstance(value, int) else value
@@ -205,7 +211,9 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
     if not fits:
         raise UserError(f"--config.{key}={value!r}: expected a {type(old).__name__} like {old!r}")
     section, _, name = key.rpartition(".")
-    (config[section] if section else config)[name] = value
+    part = config[section] if section else config
+    with part.ignore_type():  # what fits is known
+        part[name] = value
 
 
 _LEAST = {
@@ -250,7 +258,8 @@ def _check(config: ConfigDict) -> None:
     flat = flatten(config)
     for key, value in flat.items():
         low, high = _LEAST.get(key, -math.inf), _MOST.get(key, math.inf)
-        if isinstance(value, (int, float)) and not (low <= value <= high and math.isfinite(value)):
+        numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, (int, float))]
+        if not all(low <= x <= high and math.isfinite(x) for x in numbers):
             limits = f"at least {low}" + (f" and at most {high}" if key in _MOST else "")
             raise UserError(f"{key} is {value}, expected a finite number" + (f", {limits}" if key in _LEAST else ""))
     if not config.agent.hidden_dims or min(config.agent.hidden_dims) < 1:
@@ -308,6 +317,12 @@ def notes(config: ConfigDict) -> dict[str, str]:
     for key, source in suite.notes(domain, config.protocol, agent).items():
         result[key] = source if flat[key] == usual[key] else f"set by hand; else {usual[key]}, {source}"
     return result
+
+
+def budgets(config: ConfigDict) -> tuple[float | None, ...]:
+    """The KL budgets that replicas differ in; (None,) if all have the configured one, or none."""
+    value = config.agent.get("kl_budget")
+    return value if isinstance(value, tuple) else (None,)
 
 
 def cloning(config: ConfigDict) -> ConfigDict:

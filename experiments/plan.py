@@ -1,4 +1,7 @@
-"""From what a sweep is asked for to its jobs: one per method, domain and value; replicas are tasks x seeds."""
+"""From what a sweep is asked for to its jobs: one per method, domain and value.
+
+Replicas are tasks x seeds x KL budgets.
+"""
 
 import itertools
 import pathlib
@@ -91,7 +94,10 @@ def _folder(config: ConfigDict, part: str) -> tuple:
 
 
 def _variants(request: Request, agent: str, env: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """(the values of this variant, all overrides of it): the product over settings that are given several values."""
+    """(the values of this variant, all overrides of it): the product over settings that are given several values.
+
+    Those of which replicas can have one each stay together.
+    """
     known = configuration.flatten(_resolve(request, agent, env, {}))
     # A comma in a tuple or a text belongs to the value.
     several = {
@@ -99,6 +105,9 @@ def _variants(request: Request, agent: str, env: str) -> Iterator[tuple[dict[str
         for key, text in request.overrides.items()
         if "," in text and not isinstance(known.get(key), (tuple, str))
     }
+    for key in several.keys() & set(configuration.REPLICA_AXES):  # in one job, as far as that may hold them
+        parts = _cut(several[key], request.max_replicas or len(several[key]))
+        several[key] = [",".join(part) for part in parts]
     for values in itertools.product(*several.values()):
         variant = dict(zip(several, values, strict=True))
         yield variant, {**request.overrides, **variant}
@@ -122,14 +131,14 @@ def _text(variant: Mapping[str, str]) -> str:
 
 def _parts(config: ConfigDict, most: int | None) -> Iterator[tuple[str, dict[str, Sequence[int]]]]:
     """(the part's name, its tasks and seeds), none with more replicas than `most`: first the seeds are split."""
-    tasks, seeds = config.tasks, config.run.seeds
-    if most is None or len(tasks) * len(seeds) <= most:
+    tasks, seeds, each = config.tasks, config.run.seeds, len(configuration.budgets(config))
+    if most is None or len(tasks) * len(seeds) * each <= most:
         yield "", {"tasks": tasks, "seeds": seeds}
         return
     if config.bc.per_seed:
         raise UserError(f"--max_replicas={most}: with bc.per_seed=true all seeds are cloned in one job; leave it out")
-    for some_seeds in _cut(seeds, max(1, most // len(tasks))):
-        for some_tasks in _cut(tasks, most):
+    for some_seeds in _cut(seeds, max(1, most // (len(tasks) * each))):
+        for some_tasks in _cut(tasks, most // each):
             names = [_span("tasks", some_tasks)] * (len(some_tasks) < len(tasks)) + [_span("seeds", some_seeds)]
             yield "-".join(names), {"tasks": some_tasks, "seeds": some_seeds}
 
@@ -201,7 +210,7 @@ def _job(
         argv=[f"--{key}={_as_text(value)}" for key, value in flags.items()]
         + [f"--config.{key}={text}" for key, text in overrides.items()],
         after=list(after),
-        replicas=len(tasks) * len(seeds),
+        replicas=len(tasks) * len(seeds) * len(configuration.budgets(config)),
         updates=0 if config.agent_name == "bc" else train.offline_steps + online.steps * online.updates_per_step,
         settings=as_json({key: value for key, value in flat.items() if _tells_apart(key)}),
     )

@@ -28,6 +28,16 @@ class Replica(NamedTuple):
 
     task: int | str
     seed: int
+    kl_budget: float | None = None  # None: as configured for all
+
+    @property
+    def variant(self) -> str:
+        """In which setting it differs from others of its run, as tables and figures read it."""
+        return "" if self.kl_budget is None else f"kl_budget={self.kl_budget}"
+
+    def __str__(self) -> str:
+        task = f"task {self.task}, " if self.task != "" else ""
+        return f"{task}seed {self.seed}" + (f", {self.variant}" if self.variant else "")
 
 
 def folder_of(config: ConfigDict, *, of_cloning: bool = False) -> pathlib.Path:
@@ -53,6 +63,7 @@ class Recorder:
     def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica], keep: Keep):
         self.folder, self._config, self._replicas = folder, config, replicas
         self._status = ["ok"] * len(replicas)  # or frozen
+        self._more = ["variant"] * any(replica.variant for replica in replicas)  # columns of what else tells them apart
         (folder / "DONE").unlink(missing_ok=True)
         logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
         self._write_versions()
@@ -62,7 +73,7 @@ class Recorder:
             for row in self._cut(table, len(replicas), lambda row, table=table: table, keep)
         }
         self._cut("times", 1, lambda row: "eval" if row["eval_seconds"] else "train", keep)
-        self._eval = logging.CsvWriter(folder / "eval.csv", EVAL_COLUMNS)
+        self._eval = logging.CsvWriter(folder / "eval.csv", [*EVAL_COLUMNS, *self._more])
         self._times = logging.CsvWriter(folder / "times.csv", TIME_COLUMNS)
         self._mirrors = logging.Mirrors(list(config.run.mirrors), folder, config.to_dict())
         self._train: logging.CsvWriter | None = None
@@ -89,8 +100,9 @@ class Recorder:
 
     def _row(self, r: int, phase: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         own = {"env": self._config.env, "agent": self._config.agent_name, "phase": phase, "step": step}
-        own["status"] = self._status[r]
-        return {**own, **self._replicas[r]._asdict(), **values}
+        replica = self._replicas[r]
+        own |= {"task": replica.task, "seed": replica.seed, "status": self._status[r]}
+        return {**own, **dict.fromkeys(self._more, replica.variant), **values}
 
     def train(self, phase: str, step: int, totals: Totals, updates_per_second: float) -> None:
         """One row per replica: its means, of the updates that count. Diverged, after the rows, if all are frozen."""
@@ -98,26 +110,27 @@ class Recorder:
         for r, update in enumerate(frozen_at):
             if update >= 0 and self._status[r] == "ok":
                 self._status[r] = "frozen"
-                print(f"warning: {self._name(r)} is frozen: {phase} update {update} was not finite", file=sys.stderr)
+                replica = self._replicas[r]
+                print(f"warning: {replica} is frozen: {phase} update {update} was not finite", file=sys.stderr)
         idle = not np.asarray(totals.count).any() and (frozen_at < 0).all()  # online, before the first update
         if not idle and not self.has("train", phase, step):
             self._write_train(phase, step, means, updates_per_second)
         if (frozen_at >= 0).all():
             raise Diverged(
-                f"{self._name(int(frozen_at.argmax()))}: {phase} update {frozen_at.max()} was not finite, and no "
+                f"{self._replicas[int(frozen_at.argmax())]}: {phase} update {frozen_at.max()} was not finite, and no "
                 f"replica is left that goes on; the rows so far are in {self.folder}"
             )
 
     def frozen(self) -> list[str]:
         """The replicas that are."""
-        return [self._name(r) for r, status in enumerate(self._status) if status == "frozen"]
-
-    def _name(self, r: int) -> str:
-        return ", ".join(f"{key} {value}" for key, value in self._replicas[r]._asdict().items() if value != "")
+        statuses = zip(self._replicas, self._status, strict=True)
+        return [str(replica) for replica, status in statuses if status == "frozen"]
 
     def _write_train(self, phase: str, step: int, means: Mapping[str, np.ndarray], updates_per_second: float) -> None:
         if self._train is None:
-            self._train = logging.CsvWriter(self.folder / "train.csv", [*REPLICA_COLUMNS, "status", *sorted(means)])
+            self._train = logging.CsvWriter(
+                self.folder / "train.csv", [*REPLICA_COLUMNS, "status", *sorted(means), *self._more]
+            )
         rows = [
             self._row(r, phase, step, {name: values[r] for name, values in means.items()})
             for r in range(len(self._replicas))

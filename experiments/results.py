@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.config import changes_results, flatten
+from experiments.config import REPLICA_AXES, changes_results, flatten
 from trqam_jax.errors import UserError
 from trqam_jax.logging import read_csv, read_json
 
@@ -171,7 +171,9 @@ def _variants(runs: list[RunData]) -> list[str]:
         alike.setdefault(kind, []).append(own)
     texts = []
     for kind, own in zip(kinds, settings, strict=True):
-        differing = [k for k in own if any(other.get(k) != own[k] for other in alike[kind])]
+        # Of what replicas differ in, the rows speak themselves.
+        told = [k for k in own if k not in REPLICA_AXES or not isinstance(own[k], list)]
+        differing = [k for k in told if any(other.get(k) != own[k] for other in alike[kind])]
         texts.append(", ".join(f"{k.removeprefix('agent.')}={own[k]}" for k in differing))
     return texts
 
@@ -183,7 +185,7 @@ def _curves(runs: list[RunData], variants: Mapping[pathlib.Path, str], phase: st
     """
     curves: Curves = {}
     cloned: Curves = {}
-    seen: dict[tuple, tuple[Row, pathlib.Path]] = {}
+    seen: dict[tuple, tuple[str, pathlib.Path]] = {}
     for run in runs:
         path = run.folder / "eval.csv"
         for row in run.eval:
@@ -191,8 +193,9 @@ def _curves(runs: list[RunData], variants: Mapping[pathlib.Path, str], phase: st
             method = METHODS.get(row["agent"], row["agent"].upper().replace("_", "-"))
             line = Line(f"{method} ({variant})" if variant else method, row["env"], row["task"], row["seed"])
             step = row["step"] + (run.config["train.offline_steps"] if row["phase"] == "online" else 0)
-            earlier, place = seen.setdefault((line, row["phase"], step), (row, path))
-            if repr(earlier) != repr(row):  # as texts, for nan
+            values = repr({key: value for key, value in row.items() if key != "variant"})  # as text, for nan
+            earlier, place = seen.setdefault((line, row["phase"], step), (values, path))
+            if earlier != values:
                 raise UserError(f"{place} and {path} differ in {', '.join(map(str, line))}, {row['phase']} step {step}")
             if row["status"] == "ok" and not 0 <= row["success"] <= 1:
                 raise UserError(f"{path}: success {row['success']} at step {step}, expected a fraction from 0 to 1")

@@ -1,6 +1,7 @@
 """One run: clone a policy, fine-tune R replicas of an agent from it, evaluate, leave rows behind."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import time
@@ -52,7 +53,8 @@ def run(config: ConfigDict) -> pathlib.Path:
 
 def run_in(folder: pathlib.Path, config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> None:
     """The run, from where its folder has it, to its end."""
-    replicas = [Replica(task, seed) for task in config.tasks for seed in config.run.seeds]
+    axes = itertools.product(config.tasks, config.run.seeds, configuration.budgets(config))
+    replicas = [Replica(*values) for values in axes]
     checkpoints = checkpoint.Checkpoints(folder / "checkpoints", PHASES)
     every = config.train.log_interval, config.eval.interval
     schedules = {
@@ -72,7 +74,7 @@ def run_in(folder: pathlib.Path, config: ConfigDict, domain: suite.Domain, path:
         recorder = Recorder(folder, config, replicas, schedules[start.phase].keeps(start))
         checkpoints.forget_after(start)
         # A run under way has the cloned policy in its own parameters.
-        velocity, steps = cloned_policy(config, domain, dataset) if start == ("offline", 0) else (None, 0)
+        velocity, steps = cloned_policy(config, domain, dataset, replicas) if start == ("offline", 0) else (None, 0)
         if velocity is not None:
             cloner = make_agents("bc", configuration.cloning(config), domain, replicas, velocity)
             evaluation(config, recorder, slots, replicas, cloner, "bc", steps)
@@ -242,7 +244,7 @@ def load_data(config: ConfigDict, domain: suite.Domain, path: pathlib.Path) -> d
 
 
 def cloned_policy(
-    config: ConfigDict, domain: suite.Domain, dataset: data.Dataset | Stream
+    config: ConfigDict, domain: suite.Domain, dataset: data.Dataset | Stream, replicas: list[Replica]
 ) -> tuple[Params | None, int]:
     """Velocity parameters of the policies to start from, a leading axis over replicas, and how many updates made them.
 
@@ -267,15 +269,15 @@ def cloned_policy(
     if meta.get("env") not in (None, config.env):
         raise UserError(f"{place}: was cloned on {meta['env']}, not on {config.env}")
     if not meta.get("per_seed", False):
-        policy_of_seed = [0] * len(seeds)
+        policies = [0] * len(replicas)
     elif set(seeds) <= set(meta["seeds"]):
-        policy_of_seed = [meta["seeds"].index(seed) for seed in seeds]
+        policies = [meta["seeds"].index(replica.seed) for replica in replicas]
     else:
         raise UserError(
             f"{place}: holds one policy for each of the seeds {meta['seeds']}, not for all of {seeds}; "
             "choose another --group to clone the others"
         )
-    index = np.array(policy_of_seed * len(config.tasks))
+    index = np.array(policies)
     return jax.tree.map(lambda x: x[index], velocity), meta["steps"]
 
 
@@ -329,7 +331,8 @@ def evaluation(
         videos = recorder.folder / "videos"
         videos.mkdir(exist_ok=True)
         filmed = range(min(config.eval.video_episodes, config.eval.episodes))
-        slots.film([[videos / f"{phase}-{step}-task{r.task}-seed{r.seed}-{e}.gif" for e in filmed] for r in replicas])
+        names = ["-".join(filter(None, (f"task{r.task}-seed{r.seed}", r.variant))) for r in replicas]
+        slots.film([[videos / f"{phase}-{step}-{name}-{e}.gif" for e in filmed] for name in names])
     episodes = evaluate(policies, Watched(slots), start_seeds(seeds, phase, step, config.eval.episodes), keys)
     recorder.eval(phase, step, episodes, time.perf_counter() - start)
     tqdm.write(f"{phase} {step}: success {episodes.success.mean():.3f} over {episodes.success.size} episodes")
@@ -338,15 +341,19 @@ def evaluation(
 def create(name: str, config: ConfigDict, domain: suite.Domain, seeds: list[int]) -> AbstractAgent:
     """Fresh replicas, one per entry of seeds."""
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
-    keys = stack_streams(seeds, "bc" if name == "bc" else "offline").init
-    return trainer.create_replicas(agents.AGENTS[name], keys, spec, FrozenConfigDict(config.agent))
+    keys, own = stack_streams(seeds, "bc" if name == "bc" else "offline").init, config.agent.to_dict()
+    if configuration.budgets(config) != (None,):
+        own["kl_budget"] = own["kl_budget"][0]  # only what a replica starts with, and make_agents gives each its own
+    return trainer.create_replicas(agents.AGENTS[name], keys, spec, FrozenConfigDict(own))
 
 
 def make_agents(
     name: str, config: ConfigDict, domain: suite.Domain, replicas: list[Replica], velocity: Params | None
 ) -> AbstractAgent:
-    """Replicas that start from the cloned policies, if there are any."""
+    """Replicas that start from the cloned policies, if there are any, each with its own KL budget if they differ."""
     made = create(name, config, domain, [replica.seed for replica in replicas])
+    if configuration.budgets(config) != (None,):
+        made = made.replace(dual=made.dual.with_budget(jnp.array([replica.kl_budget for replica in replicas])))
     return made if velocity is None else trainer.load_cloned(made, velocity)
 
 

@@ -16,9 +16,10 @@ def summarise(folder: pathlib.Path) -> str:
     lines = ["", table(evals) if evals else "no evaluation was asked for"]
     if train and "kl_budget" in train[0]:
         train_phase = [row for row in train if row["phase"] == train[-1]["phase"]]
-        last = [row for row in train_phase if row["step"] == train[-1]["step"] and row["status"] == "ok"]
-        if last:
-            kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
+        finished = [row for row in train_phase if row["step"] == train[-1]["step"] and row["status"] == "ok"]
+        for budget in sorted({float(row["kl_budget"]) for row in finished}):
+            last = [row for row in finished if float(row["kl_budget"]) == budget]
+            kl, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "lambda"))
             lines.append(
                 f"path KL over the last {_block(train_phase):,} steps, mean over {len(last)} replica(s): "
                 f"{kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
@@ -30,16 +31,17 @@ def summarise(folder: pathlib.Path) -> str:
 
 
 def table(evals: Rows) -> str:
-    """Success in percent per task at the end of every phase: mean over seeds, and the sample standard deviation where
-    there are several. Frozen replicas are left out, and counted."""
+    """Success in percent per task (and variant) at the end of every phase: mean over seeds, and the sample standard
+    deviation where there are several. Frozen replicas are left out, and counted."""
     last = {row["phase"]: row["step"] for row in evals}  # of every phase
     shown = list(last.items())
     header = ["task", *(_title(evals[0]["agent"], *phase) for phase in shown), "seeds x episodes"]
     body = []
-    for task in sorted({row["task"] for row in evals}):
+    kind = lambda row: ", ".join(filter(None, (row["task"], row.get("variant"))))
+    for task in sorted({kind(row) for row in evals}):
         cells = []
         for phase in shown:
-            rows = [row for row in evals if row["task"] == task and (row["phase"], row["step"]) == phase]
+            rows = [row for row in evals if kind(row) == task and (row["phase"], row["step"]) == phase]
             success = 100 * np.array([float(row["success"]) for row in rows if row["status"] == "ok"])
             spread = f" ± {success.std(ddof=1):.1f}" if len(success) > 1 else ""
             frozen = f" ({len(rows) - len(success)} of {len(rows)} frozen)" if len(success) < len(rows) else ""
@@ -78,12 +80,14 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
     offline = max((int(row["step"]) for row in evals + train if row["phase"] == "offline"), default=0)
     first = {"bc": lambda step: 0, "offline": int, "online": lambda step: offline + int(step)}
     at = lambda row: first[row["phase"]](row["step"])
-    for replica in dict.fromkeys((row["task"], row["seed"]) for row in evals):
-        own = [row for row in evals if (row["task"], row["seed"]) == replica]
+    name = lambda row: (row["task"], row["seed"], row.get("variant", ""))
+    replicas = list(dict.fromkeys(map(name, evals)))
+    for replica in replicas:
+        own = [row for row in evals if name(row) == replica]
         steps = [at(row) for row in own]
-        label = "task {}, seed {}".format(*replica)
+        label = "task {}, seed {}, {}".format(*replica).removesuffix(", ")
         axes[0].plot(steps, [float(row["success"]) for row in own], marker="o", label=label)
-        logged = [row for row in train if (row["task"], row["seed"]) == replica]
+        logged = [row for row in train if name(row) == replica]
         for axis, metric in zip(axes[1:], metrics, strict=True):
             axis.plot([at(row) for row in logged], [float(row[metric]) for row in logged])
     axes[0].set(title="success (0: cloned policy)", ylim=(-0.03, 1.03), xlabel="updates")
@@ -94,11 +98,11 @@ def plot(path: pathlib.Path, evals: Rows, train: Rows) -> None:
             axis.axvline(offline, color="grey", linewidth=0.8)
         axes[0].set(xlabel="updates | environment steps")
     if trust_region:
-        budget = float(train[0]["kl_budget"])
-        axes[1].axhline(budget, color="black", linestyle="--", label="budget")
+        for i, budget in enumerate(sorted({float(row["kl_budget"]) for row in train})):
+            axes[1].axhline(budget, color="black", linestyle="--", label=None if i else "budget")
         axes[1].set(title="path KL (nats per action)", yscale="linear", ylim=(0, None))
         axes[1].legend()
-    if len({(row["task"], row["seed"]) for row in evals}) <= 8:
+    if len(replicas) <= 8:
         axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)

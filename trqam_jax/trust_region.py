@@ -29,8 +29,8 @@ class Dual(struct.PyTreeNode):
         """lambda = 1 and an average of 0."""
         return cls(*(jnp.asarray(value, jnp.float32) for value in (1.0, 0.0, budget)))
 
-    def with_budget(self, budget: float) -> "Dual":
-        """The same state under another budget."""
+    def with_budget(self, budget: Array | float) -> "Dual":
+        """The same state under another budget, of R replicas a scalar or (R,)."""
         return self.replace(budget=jnp.full_like(self.budget, budget))
 
     def update(self, kl: Array, *, eta: float, average: float, clip: float, low: float, high: float) -> "Dual":

@@ -84,6 +84,8 @@ def test_an_agents_own_setting_reaches_those_that_have_it():
     assert [config.agent.rho for config in configs] == [0.3, 0.3]
     with pytest.raises(UserError, match="none of trqam, fql has this setting"):
         compare.configurations(["trqam", "fql"], ["compare", "--config.agent.kappa=0.7"])
+    with pytest.raises(UserError, match=r"kl_budget=0.5,1.0: expected one value; sweep.py"):
+        compare.configurations(["trqam", "fql"], ["compare", "--config.agent.kl_budget=0.5,1"])
     with pytest.raises(UserError, match="at least two"):
         compare.configurations(["trqam", "trqam"], ["compare"])
     with pytest.raises(UserError, match="Did you mean 'fql'"):

@@ -66,6 +66,9 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"run.seeds": "1,1"}}, ["--seeds"]),
         ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
         ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
+        ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 0"]),
+        ({"overrides": {"agent.kl_budget": "1,2,1"}}, ["kl_budget=1.0,2.0,1.0", "twice"]),
+        ({"overrides": {"agent.eta": "1,2"}}, ["eta", "expected a float"]),
         ({"overrides": {"agent.tau": "7"}}, ["at most 1.0"]),
         ({"overrides": {"agent.hidden_dims": "-4"}}, ["hidden_dims", "positive"]),
         ({"overrides": {"data.shards": "-1"}}, ["data.shards is -1"]),
@@ -116,7 +119,7 @@ def test_a_source_is_only_named_for_the_value_it_states():
 
 
 def test_the_printed_form_is_what_the_command_line_takes():
-    config = resolve(overrides={"agent.kl_budget": "2.5", "run.group": "5"})
+    config = resolve(overrides={"agent.kl_budget": "2.5,0.5", "run.group": "5"})
     lines = dict(line.split("    #")[0].split(" = ", 1) for line in configuration.as_text(config).splitlines())
     again = {key: text for key, text in lines.items() if key not in configuration._BY_FLAG}
     assert resolve(overrides=again) == config

@@ -1,5 +1,7 @@
 """What a sweep expands into, and what that would cost."""
 
+import itertools
+
 import pytest
 from absl import flags
 
@@ -64,6 +66,7 @@ def test_all_methods_start_from_one_cloning(protocol):
             "flags": {"out_dir": "/r", "group": "a b", "balanced_sampling": True, "dataset": "x,y.npz"},
         },
         {"overrides": {"bc.per_seed": "true", "agent.learning_rate": "1e-3"}},
+        {"overrides": {"agent.kl_budget": "0.5,1,2"}, "max_replicas": 5},
     ],
 )
 def test_arguments_mean_the_planned_configuration_and_no_two_share_a_folder(own):
@@ -72,7 +75,8 @@ def test_arguments_mean_the_planned_configuration_and_no_two_share_a_folder(own)
     for name, config in configs.items():
         found = manifest.as_json(flatten(config))
         assert {key: found[key] for key in jobs[name].settings} == jobs[name].settings
-        assert len(config.tasks) * len(config.run.seeds) == jobs[name].replicas
+        budgets = len(plan.configuration.budgets(config))
+        assert len(config.tasks) * len(config.run.seeds) * budgets == jobs[name].replicas
     assert len({folder_of(config) for config in configs.values()}) == len(jobs)
     for job in methods(jobs):
         (cloning,) = job.after
@@ -87,18 +91,36 @@ def test_the_order_of_arguments_is_that_of_the_command_line_and_stable():
 
 
 def test_several_values_of_a_setting_are_several_jobs_of_the_methods_that_have_it():
-    jobs = expand(
-        request(overrides={"agent.kl_budget": "0.5,1", "agent.hidden_dims": "8,8", "train.batch_size": "4,8"})
-    )
+    jobs = expand(request(overrides={"agent.eta": "0.1,1", "agent.hidden_dims": "8,8", "train.batch_size": "4,8"}))
     assert sorted(jobs) == sorted(
         ["cloning/cube-single/train.batch_size=4", "cloning/cube-single/train.batch_size=8"]
-        + [f"trqam/cube-single/kl_budget={b},train.batch_size={n}" for b in ("0.5", "1") for n in (4, 8)]
+        + [f"trqam/cube-single/eta={eta},train.batch_size={n}" for eta in ("0.1", "1") for n in (4, 8)]
         + [f"fql/cube-single/train.batch_size={n}" for n in (4, 8)]
     )
-    job = jobs["trqam/cube-single/kl_budget=0.5,train.batch_size=8"]
+    job = jobs["trqam/cube-single/eta=0.1,train.batch_size=8"]
     assert job.after == ["cloning/cube-single/train.batch_size=8"]
     assert job.settings["agent.hidden_dims"] == [8, 8]
-    assert digest(as_resolved(job)) != digest(as_resolved(jobs["trqam/cube-single/kl_budget=1,train.batch_size=8"]))
+    assert digest(as_resolved(job)) != digest(as_resolved(jobs["trqam/cube-single/eta=1,train.batch_size=8"]))
+
+
+def test_several_kl_budgets_are_replicas_of_one_job():
+    (job, fql) = methods(expand(request(overrides={"agent.kl_budget": "0.5,1,2"})))
+    assert (job.name, job.replicas) == ("trqam/cube-single/kl_budget=0.5,1,2", 2 * 3 * 3)
+    assert (fql.name, fql.replicas) == ("fql/cube-single", 2 * 3)
+    assert as_resolved(job).agent.kl_budget == (0.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 6, 11, 18])
+def test_parts_of_a_sweep_over_budgets_hold_every_replica_once(most):
+    parts = methods(expand(request(agents=["trqam"], overrides={"agent.kl_budget": "0.5,1,2"}, max_replicas=most)))
+    found = []
+    for job in parts:
+        settings = job.settings
+        budgets = settings["agent.kl_budget"]
+        budgets = budgets if isinstance(budgets, list) else [budgets]
+        found += itertools.product(settings["tasks"], settings["run.seeds"], budgets)
+    assert sorted(found) == list(itertools.product((1, 2), (1, 2, 3), (0.5, 1.0, 2.0)))
+    assert max(job.replicas for job in parts) <= most
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
@@ -125,8 +147,10 @@ def test_no_cloning_without_updates_of_it():
         ({"envs": ["cube-singl"]}, ["Did you mean 'cube-single'"]),
         ({"envs": ["cube-single-task1", "cube-single-task2"], "tasks": None}, ["would be one run", "--tasks"]),
         ({"overrides": {"agent.kl_budgt": "1,2"}}, ["kl_budgt", "none of trqam, fql"]),
-        ({"overrides": {"agent.kl_budget": "1,x"}}, ["'x'", "float"]),
-        ({"overrides": {"agent.kl_budget": "1,1.0"}}, ["kl_budget=1.0 and trqam/cube-single/kl_budget=1 would be one"]),
+        ({"overrides": {"agent.eta": "1,x"}}, ["'x'", "float"]),
+        ({"overrides": {"agent.eta": "1,1.0"}}, ["eta=1.0 and trqam/cube-single/eta=1 would be one"]),
+        ({"overrides": {"agent.kl_budget": "1,x"}}, ["'1,x'", "float"]),
+        ({"overrides": {"agent.kl_budget": "1,1.0"}}, ["kl_budget=1.0,1.0", "twice"]),
         ({"overrides": {"eval.interval": "1,2"}}, ["eval.interval=2 and trqam/cube-single/eval.interval=1"]),
         ({"flags": {"kl_budget_online": 1.0}, "agents": ["fql"]}, ["online.kl_budget", "none of fql"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),

@@ -12,6 +12,7 @@ import pytest
 import experiments.run
 from envs.suite import DOMAINS
 from experiments import config as configuration
+from experiments.results import read_runs, sources
 from experiments.run import load_data, locate, run
 from experiments.summary import summarise
 from trqam_jax.checkpoint import digest_of
@@ -118,6 +119,24 @@ def test_one_replica_alone_equals_itself_among_others(first, place):
             assert float(a[key]) == pytest.approx(float(b[key]), rel=2e-3), key
     # The first evaluation, of the same cloned policy from the same starts, is the same to the last digit.
     assert rows(alone, "eval", phase="bc") == rows(first, "eval", phase="bc", task=2, seed=20002)
+
+
+def test_kl_budgets_are_replicas_that_equal_runs_of_their_own(place):
+    """To the last digit, where each is a dispatch of its own."""
+    one_each = {"train.replicas_per_pass": 1}
+    both = run(make_config(place, "budgets", overrides={"agent.kl_budget": "0.5,2"}, settings=one_each))
+    alone = run(make_config(place, "budgets", overrides={"agent.kl_budget": "2"}, settings=one_each))
+    for table in ("train", "eval"):
+        among = rows(both, table, variant="kl_budget=2.0")
+        assert [{key: text for key, text in row.items() if key != "variant"} for row in among] == rows(alone, table)
+    (other,) = rows(both, "train", variant="kl_budget=0.5", step=60)
+    assert (float(other["kl_budget"]), len(rows(both, "eval", phase="bc"))) == (0.5, 2)
+    # A table takes them apart, and the run alone for what it is: the same as one of them.
+    (source,) = sources(read_runs([both, alone]), "offline")
+    assert {line.method for line in source.curves} == {"TRQAM (kl_budget=0.5)", "TRQAM (kl_budget=2.0)"}
+    text = summarise(both)
+    assert "1, kl_budget=0.5" in text
+    assert text.count("of its budget") == 2
 
 
 def test_cloning_is_reused_and_can_be_given(first, place, capsys):
