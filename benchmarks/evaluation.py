@@ -38,6 +38,13 @@ class Raw:
                     if time.perf_counter() - start > seconds:
                         return steps / seconds
 
+    def seconds_per_reset(self, seeds: list[int]) -> float:
+        """The mean over seeds."""
+        start = time.perf_counter()
+        for seed in seeds:
+            ogbench.reset(self._env, seed)
+        return (time.perf_counter() - start) / len(seeds)
+
     def close(self) -> None:
         self._env.close()
 
@@ -131,6 +138,10 @@ def measure(domain: suite.Domain, cores: int) -> None:
             formats = "9.0f", "9.0f", "13.0f", "16.2f", "16.2f", "8.2f", "7.2f", "7.3f", "9.1f"
             medians = zip(np.median(rows, axis=0), formats, strict=True)
             print(f"{f'policy {size}':<20}" + "".join(f"{value:{form}}" for value, form in medians), flush=True)
+        raw.send(0, "seconds_per_reset", seeds.ravel()[:16].tolist())
+        reset = raw.receive(0)
+        share = reset * seeds.size / cores / total
+        print(f"a reset takes {1000 * reset:.1f} ms, all of them {share:.1%} of the last evaluation")
 
 
 def main(_) -> None:

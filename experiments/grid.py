@@ -46,7 +46,8 @@ _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 def escape(text: str) -> str:
     """The text for LaTeX, in any font encoding."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
+    quoted = re.sub('"([^"]*)"', r"``\1''", text)
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], quoted)
 
 
 def latex(grid: Grid) -> str:

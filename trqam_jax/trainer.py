@@ -86,6 +86,7 @@ class Rules(NamedTuple):
         return low + jnp.where(starts < high - low, starts, 0)
 
 
+@functools.partial(jax.jit, static_argnames="rules", inline=True)  # traced once, whatever asks for its shapes first
 def one_update(agent: AbstractAgent, source: Source, streams: Streams, step: Array, rules: Rules):
     """The update number `step` of one replica: (agent, info). The draws depend on streams and step alone."""
     batch_key, update_key = (jax.random.fold_in(key, step) for key in (streams.batch, streams.update))
@@ -119,7 +120,7 @@ def guarded_update(
     agent: AbstractAgent, totals: Totals, source: Source, streams: Streams, step: Array, due: Array, rules: Rules
 ) -> tuple[AbstractAgent, Totals]:
     """`one_update` if it is due. From one that is not finite on, the replica stays as it was before it."""
-    updated, info = one_update(agent, source, streams, step, rules)
+    updated, info = one_update(agent, source, streams, step, rules=rules)
     finite = jnp.stack([jnp.isfinite(x).all() for x in info.values()]).all()
     alive = due & (totals.frozen_at < 0)
     keep = lambda new, old: jnp.where(alive & finite, new, old)

@@ -349,6 +349,7 @@ def test_special_characters_are_escaped():
     assert grid.escape("a_b & 5 % \\ {x} ~^ ±") == (
         r"a\_b \& 5 \% \textbackslash{} \{x\} \textasciitilde{}\textasciicircum{} $\pm$"
     )
+    assert grid.escape('the "all" of "a_b"') == r"the ``all'' of ``a\_b''"
     assert "| a\\|b |" in grid.markdown(grid.Grid("", ["a|b"], []))
 
 
