@@ -1,10 +1,36 @@
-"""The arithmetic of an update and what it costs, as a table: python -m benchmarks.budget update.csv"""
+"""Speed, and the arithmetic of an update, as the two tables of benchmarks/README.md:
+python -m benchmarks.budget update.csv
+"""
 
 import csv
 import sys
 
+Rows = list[dict[str, str]]
 
-def table(rows: list[dict[str, str]]) -> str:
+
+def speeds(rows: Rows) -> str:
+    """Markdown, a line per measured loop."""
+    columns = {
+        "method": lambda row: row["agent"],
+        "loop": lambda row: row["loop"],
+        "replicas": lambda row: row["replicas"],
+        "create, s": lambda row: f"{float(row['create_seconds']):.1f}",
+        "first update, s": lambda row: f"{float(row['first_seconds']):.1f}",
+        "updates/s in all": lambda row: f"{float(row['updates_per_second']):.2f}",
+        "of peak": lambda row: f"{_share(row):.2f}",
+        "peak, GFLOP/s": lambda row: f"{float(row['peak_gflops']):.0f}",
+        "estimated MiB": lambda row: "" if row["estimate_mib"] == "nan" else f"{float(row['estimate_mib']):.0f}",
+        "resident MiB of the process": lambda row: f"{float(row['resident_mib']):.0f}",
+    }
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(text(row) for text in columns.values()) + " |" for row in rows])
+
+
+def _share(row: dict[str, str]) -> float:
+    return float(row["updates_per_second"]) * float(row["gflop"]) / float(row["peak_gflops"])
+
+
+def arithmetic(rows: Rows) -> str:
     """Markdown, a line per method: of its first row before and its first row now."""
     lines = [
         "| method | GFLOP per update | counted / XLA, loops once | MiB moved, loops once | floor, ms | before, ms "
@@ -29,4 +55,5 @@ LOOPS = ("before", "now")
 
 if __name__ == "__main__":
     with open(sys.argv[1], newline="") as file:
-        print(table(list(csv.DictReader(file))))
+        measured = list(csv.DictReader(file))
+    print(speeds(measured), arithmetic(measured), sep="\n\n")

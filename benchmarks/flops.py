@@ -7,14 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
 
 def count(function: Callable[..., Any], *args: Any, loops: bool = True) -> int:
-    """Floating-point operations (2 per multiply-add) of all matrix products in one call.
+    """Floating-point operations (2 per multiply-add) of all matrix products in one call that its result needs.
 
     loops: multiplied by the loops' lengths; without, their bodies count once, as in XLA's cost analysis.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr, loops)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _count(used, loops)
 
 
 def _count(jaxpr: Any, loops: bool) -> int:

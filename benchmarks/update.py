@@ -2,15 +2,19 @@
 
 At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is, in the same run, the loop of the
 released code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
+"released" is that loop with the arithmetic of the released update, which of TRQAM alone is known: 65 GFLOP.
 `python -m benchmarks.budget update.csv` makes the README's table of what is written.
 """
 
+import contextlib
 import csv
 import pathlib
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +25,13 @@ from ml_collections import FrozenConfigDict
 import agents
 from benchmarks import flops
 from trqam_jax import backend, data, trainer
+from trqam_jax.critic import best_of_n
 from trqam_jax.errors import suggest
+from trqam_jax.flow import Field
 from trqam_jax.logging import versions
+from trqam_jax.sde import Path, sample_path
 from trqam_jax.streams import stack_streams
-from trqam_jax.types import Batch, Spec
+from trqam_jax.types import Array, Batch, Spec
 
 BATCH = 256
 SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)
@@ -34,14 +41,14 @@ class Row(NamedTuple):
     """One measured loop."""
 
     agent: str
-    loop: str  # "before", or "now"
+    loop: str  # "released", "before", or "now"
     replicas: int
     hidden_dims: str
     gflop: float  # of matrix products, per update
     xla_gflop: float  # of everything, as XLA counts it: bodies of loops once
     once_gflop: float  # of matrix products, bodies of loops once: to compare with XLA's
     mib_moved: float  # as XLA counts it, bodies of loops once
-    peak_gflops: float  # of a 4096^3 product, measured just before
+    peak_gflops: float  # of a 4096^3 product, mean of just before and just after
     create_seconds: float
     first_seconds: float  # from there to the end of the first update
     updates_per_second: float  # of all replicas together
@@ -110,7 +117,7 @@ def before(agent_class: Any, config: Any, dataset: data.Dataset, seconds: float)
     start = time.perf_counter()
     agent = jax.block_until_ready(agent_class.create(jax.random.key(0), SPEC, config))
     created, key = time.perf_counter(), jax.random.key(1)
-    update = jax.jit(agent_class.update).lower(agent, batch(), key).compile()
+    update = jax.jit(lambda *given: agent_class.update(*given)).lower(agent, batch(), key).compile()
     agent, _ = jax.block_until_ready(update(agent, batch(), key))
     first, done = time.perf_counter(), 0
     while time.perf_counter() - first < seconds:
@@ -123,6 +130,51 @@ def before(agent_class: Any, config: Any, dataset: data.Dataset, seconds: float)
     return {**times, "estimate_mib": float("nan")}, update
 
 
+def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
+    """`sample_path` without gradients, and the velocities at its points once more for the loss."""
+    path = jax.tree.map(jax.lax.stop_gradient, sample_path(velocity, base, x0, eps))
+    times = path.ts[:, None, None]
+    return path._replace(gap=velocity(path.xs, times) - base(path.xs, times))
+
+
+def _ask_anyway(candidates: Array, critic: Callable[[Array], Array]) -> Array:
+    """`best_by_mean` that has the critics judge a single candidate, too."""
+    return best_of_n(candidates, critic(candidates).mean(0))
+
+
+@contextlib.contextmanager
+def released_arithmetic():
+    """In here TRQAM's update computes what the released one does, and this suite left out."""
+    with (
+        mock.patch("trqam_jax.adjoint.sample_path", _second_pass),
+        mock.patch("agents.trqam.best_by_mean", _ask_anyway),
+    ):
+        yield
+
+
+def measure(name: str, loop: str, replicas: int, dataset: data.Dataset) -> dict[str, Any]:
+    """A row but for the machine."""
+    agent_class, key = agents.AGENTS[name], jax.random.key(0)
+    config = agents.default_config(name)
+    config.hidden_dims = tuple(map(int, FLAGS.hidden_dims))
+    config = FrozenConfigDict(config)
+    agent = jax.eval_shape(lambda: agent_class.create(key, SPEC, config))
+    batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
+    with released_arithmetic() if loop == "released" else contextlib.nullcontext():
+        # A lambda each, because a traced function is remembered, and with it what was not yet put in its place.
+        work, once = (
+            flops.count(lambda *given: agent_class.update(*given), agent, batch, key, loops=loops) / 1e9
+            for loops in (True, False)
+        )
+        counts = {"gflop": work, "xla_gflop": float("nan"), "once_gflop": once, "mib_moved": float("nan")}
+        if loop == "now":
+            return counts | now(agent_class, config, dataset, replicas, FLAGS.seconds, FLAGS.replicas_per_pass)
+        measured, update = before(agent_class, config, dataset, FLAGS.seconds)
+        analysis = update.cost_analysis()
+        counts |= {"xla_gflop": analysis["flops"] / 1e9, "mib_moved": analysis["bytes accessed"] / 2**20}
+        return counts | measured
+
+
 def main(_) -> None:
     names = [name for name in agents.AGENTS if name != "bc"] if FLAGS.agents == ["all"] else FLAGS.agents
     for name in names:
@@ -130,38 +182,22 @@ def main(_) -> None:
             sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
     if FLAGS.cache:
         backend.keep_compiled_programs()
-    found, dataset, rows, key = versions(), fake_data(), [], jax.random.key(0)
+    found, dataset, rows, peak = versions(), fake_data(), [], flops.matmul_peak()
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     titles = ("agent", "loop", "R", "create s", "first s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated")
-    print(f"{titles[0]:<16}{titles[1]:<8}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
+    print(f"{titles[0]:<16}{titles[1]:<9}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
     for name in names:
-        agent_class = agents.AGENTS[name]
-        config = agents.default_config(name)
-        config.hidden_dims = tuple(map(int, FLAGS.hidden_dims))
-        config = FrozenConfigDict(config)
-        agent = jax.eval_shape(lambda c=agent_class, f=config: c.create(jax.random.key(0), SPEC, f))
-        batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
-        work, once = (flops.count(agent_class.update, agent, batch, key, loops=loops) for loops in (True, False))
-        moved = xla = float("nan")
-        for loop, count in [*([("before", 1)] if FLAGS.before else []), *(("now", int(r)) for r in FLAGS.replicas)]:
-            peak = flops.matmul_peak()
-            if loop == "before":
-                measured, update = before(agent_class, config, dataset, FLAGS.seconds)
-                analysis = update.cost_analysis()
-                xla, moved = analysis["flops"] / 1e9, analysis["bytes accessed"] / 2**20
-            else:
-                measured = now(agent_class, config, dataset, count, FLAGS.seconds, FLAGS.replicas_per_pass)
+        plain = (["released"] if name == "trqam" else []) + ["before"] if FLAGS.before else []
+        for loop, count in [*((loop, 1) for loop in plain), *(("now", int(r)) for r in FLAGS.replicas)]:
+            measured, peak_before = measure(name, loop, count, dataset), peak
             jax.clear_caches()
+            peak = flops.matmul_peak()
             row = Row(
                 agent=name,
                 loop=loop,
                 replicas=count,
                 hidden_dims="x".join(FLAGS.hidden_dims),
-                gflop=work / 1e9,
-                xla_gflop=xla,
-                once_gflop=once / 1e9,
-                mib_moved=moved,
-                peak_gflops=peak / 1e9,
+                peak_gflops=(peak_before + peak) / 2e9,
                 **measured,
                 resident_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 device=found["device"],
@@ -170,13 +206,13 @@ def main(_) -> None:
             numbers = (row.create_seconds, row.first_seconds, row.updates_per_second)
             share = row.updates_per_second * row.gflop / row.peak_gflops
             cells = [*(f"{x:.2f}" for x in (*numbers, share)), f"{row.peak_gflops:.0f}", f"{row.estimate_mib:.0f}"]
-            print(f"{name:<16}{loop:<8}{count:>3}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+            print(f"{name:<16}{loop:<9}{count:>3}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
             rows.append(row)
-    if FLAGS.csv:
-        with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Row._fields)
-            writer.writerows([f"{x:.5g}" if isinstance(x, float) else x for x in row] for row in rows)
+            if FLAGS.csv:  # after every row: what was measured survives what comes later
+                with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    writer.writerow(Row._fields)
+                    writer.writerows([f"{x:.5g}" if isinstance(x, float) else x for x in row] for row in rows)
 
 
 if __name__ == "__main__":
