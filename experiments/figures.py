@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
-from experiments.results import Row, RunData, read_runs, read_train
+from experiments.results import Row, RunData, method, read_runs, read_train
 from trqam_jax import stats
 from trqam_jax.errors import UserError, suggest
 
@@ -110,11 +110,11 @@ class Study:
         for agent in dict.fromkeys(row["agent"] for _, row in rows):
             replicas = {_replica(run, row) for run, row in rows if row["agent"] == agent}
             if count := len(replicas & self._frozen):
-                notes.append(f"{agent}: {count} of {len(replicas)} replicas were frozen and are left out.")
+                notes.append(f"{method(agent)}: {count} of {len(replicas)} replicas were frozen and are left out.")
         return notes
 
     def _label(self, agent: str, budget: float | None, other: str) -> str:
-        parts = [agent, other if agent in self._varied else ""]
+        parts = [method(agent), other if agent in self._varied else ""]
         parts.append(f"budget {budget:g}" if agent in self._swept and budget is not None else "")
         return ", ".join(part for part in parts if part)
 

@@ -124,6 +124,11 @@ METHODS = {
 }
 
 
+def method(agent: str) -> str:
+    """How tables and figures call it."""
+    return METHODS.get(agent, agent.upper().replace("_", "-"))
+
+
 def mixtures(runs: list[RunData], others: Mapping[str, str]) -> list[str]:
     """What should not stand in one table, in words that name it: several protocols, several versions.
 
@@ -190,8 +195,8 @@ def _curves(runs: list[RunData], variants: Mapping[pathlib.Path, str], phase: st
         path = run.folder / "eval.csv"
         for row in run.eval:
             variant = ", ".join(text for text in (variants[run.folder], row["variant"]) if text)
-            method = METHODS.get(row["agent"], row["agent"].upper().replace("_", "-"))
-            line = Line(f"{method} ({variant})" if variant else method, row["env"], row["task"], row["seed"])
+            name = f"{method(row['agent'])} ({variant})" if variant else method(row["agent"])
+            line = Line(name, row["env"], row["task"], row["seed"])
             step = row["step"] + (run.config["train.offline_steps"] if row["phase"] == "online" else 0)
             values = repr({key: value for key, value in row.items() if key != "variant"})  # as text, for nan
             earlier, place = seen.setdefault((line, row["phase"], step), (values, path))

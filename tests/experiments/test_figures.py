@@ -112,7 +112,7 @@ def test_curves_show_the_rows(tmp_path):
     for env, folder in folders.items():
         expected = [at(folder, "success", "bc", 300_000)] + [at(folder, "success", *step) for step in STEPS]
         means[env] = [100 * statistics.mean(values) for values in expected]
-        drawn = line(panel(drawing, env), "trqam")
+        drawn = line(panel(drawing, env), "TRQAM")
         np.testing.assert_array_equal(drawn.get_xdata(), [0, 500_000, 1_000_000, 1_250_000, 1_500_000])
         np.testing.assert_allclose(drawn.get_ydata(), means[env])
         for x, y, values in zip(drawn.get_xdata(), drawn.get_ydata(), expected, strict=True):
@@ -121,9 +121,9 @@ def test_curves_show_the_rows(tmp_path):
             assert y - 1e-9 <= high <= 100 * max(values)
         np.testing.assert_allclose(line(panel(drawing, env), CLONED).get_ydata(), means[env][0])
     overall = panel(drawing, "mean of 2 domains")
-    np.testing.assert_allclose(line(overall, "trqam").get_ydata(), np.mean([*means.values()], 0))
-    assert "qam" not in [one.get_label() for one in overall.get_lines()]
-    assert "qam has not run on all domains" in drawing.caption
+    np.testing.assert_allclose(line(overall, "TRQAM").get_ydata(), np.mean([*means.values()], 0))
+    assert "QAM" not in [one.get_label() for one in overall.get_lines()]
+    assert "QAM has not run on all domains" in drawing.caption
     assert "6 to 9 replicas" in drawing.caption
 
 
@@ -139,28 +139,29 @@ def test_the_band_is_stratified_by_task(tmp_path):
 def test_one_seed_has_no_band(tmp_path):
     axis = panel(figures.curves(study(make_run(tmp_path, "trqam", seeds=(1,)))), "scene")
     assert not axis.collections[0].get_paths()
-    assert len(line(axis, "trqam").get_ydata()) == 5
+    assert len(line(axis, "TRQAM").get_ydata()) == 5
 
 
 def test_kl_shows_the_rows(tmp_path):
-    folders = {agent: make_run(tmp_path, agent, budget=0.5) for agent in ("trqam", "trqam_external")}
+    agents = {"TRQAM": "trqam", "TRQAM, external KL": "trqam_external"}
+    folders = {name: make_run(tmp_path, agent, budget=0.5) for name, agent in agents.items()}
     make_run(tmp_path, "qam")
     drawing = figures.kl(study(tmp_path))
     upper, lower = panel(drawing, "scene"), below(drawing, "scene")
-    for i, (agent, folder) in enumerate(folders.items()):
+    for i, (name, folder) in enumerate(folders.items()):
         for axis, column, label in (
-            (upper, "path_kl", agent),
-            (upper, "kl_average", f"{agent}, {AVERAGE}"),
-            (lower, "lambda", agent),
+            (upper, "path_kl", name),
+            (upper, "kl_average", f"{name}, {AVERAGE}"),
+            (lower, "lambda", name),
         ):
             values = [at(folder, column, *step, name="train.csv") for step in STEPS]
             np.testing.assert_allclose(line(axis, label).get_ydata(), np.mean(values, 1))
-            if label == agent:
+            if label == name:
                 ranges = [band(axis, i)[x] for x in line(axis, label).get_xdata()]
                 np.testing.assert_allclose(ranges, [(min(v), max(v)) for v in values])
     np.testing.assert_array_equal(line(upper, BUDGET).get_ydata(), 0.5)
     assert lower.get_yscale() == "log"
-    assert not [one for one in upper.get_lines() if one.get_label() == "qam"]
+    assert not [one for one in upper.get_lines() if one.get_label() == "QAM"]
 
 
 def test_collapse_shows_the_rows_while_they_are_finite(tmp_path):
@@ -171,12 +172,12 @@ def test_collapse_shows_the_rows_while_they_are_finite(tmp_path):
     drawing = figures.collapse(study(tmp_path))
     upper, lower = panel(drawing, "scene"), below(drawing, "scene")
     values = [at(folder, "adjoint_loss", *step, name="train.csv") for step in STEPS]
-    np.testing.assert_allclose(line(upper, "qam").get_ydata(), [statistics.median(v) for v in values])
+    np.testing.assert_allclose(line(upper, "QAM").get_ydata(), [statistics.median(v) for v in values])
     assert max(band(upper)) == 1_250_000
     assert "no longer finite" in drawing.caption
     assert upper.get_yscale() == "log"
     means = [100 * np.mean(at(folder, "success", *step)) for step in STEPS]
-    np.testing.assert_allclose(line(lower, "qam").get_ydata(), [15, *means])
+    np.testing.assert_allclose(line(lower, "QAM").get_ydata(), [15, *means])
 
 
 def test_budgets_of_configurations_and_of_variants_are_drawn_alike(tmp_path):
@@ -197,7 +198,7 @@ def test_budgets_of_configurations_and_of_variants_are_drawn_alike(tmp_path):
             np.testing.assert_allclose(container[0].get_ydata(), means)
         assert "Success after 1.5M updates" in drawing.caption
         labels = [one.get_label() for one in panel(figures.curves(found), "scene").get_lines()]
-        assert labels[:3] == ["trqam, budget 0.5", "trqam, budget 1", "trqam, budget 2"]
+        assert labels[:3] == ["TRQAM, budget 0.5", "TRQAM, budget 1", "TRQAM, budget 2"]
 
 
 def test_frozen_replicas_are_left_out_and_counted(tmp_path):
@@ -205,18 +206,18 @@ def test_frozen_replicas_are_left_out_and_counted(tmp_path):
     runs = study(folder)
     drawing = figures.curves(runs)
     kept = [100 * np.mean([at(folder, "success", *step, seed=seed) for seed in (1, 3)]) for step in STEPS]
-    np.testing.assert_allclose(line(panel(drawing, "scene"), "trqam").get_ydata()[1:], kept)
+    np.testing.assert_allclose(line(panel(drawing, "scene"), "TRQAM").get_ydata()[1:], kept)
     logged = [np.mean([at(folder, "path_kl", *step, name="train.csv", seed=s) for s in (1, 3)]) for step in STEPS]
-    np.testing.assert_allclose(line(panel(figures.kl(runs), "scene"), "trqam").get_ydata(), logged)
-    assert "trqam: 1 of 3 replicas were frozen and are left out." in drawing.caption
+    np.testing.assert_allclose(line(panel(figures.kl(runs), "scene"), "TRQAM").get_ydata(), logged)
+    assert "TRQAM: 1 of 3 replicas were frozen and are left out." in drawing.caption
 
 
 def test_an_unfinished_run_ends_its_line(tmp_path):
     make_run(tmp_path, "trqam")
     make_run(tmp_path, "trqam", seeds=(4,), steps=STEPS[:1])
     drawing = figures.curves(study(tmp_path))
-    assert line(panel(drawing, "scene"), "trqam").get_xdata()[-1] == 500_000
-    assert "trqam on scene is drawn to 500K" in drawing.caption
+    assert line(panel(drawing, "scene"), "TRQAM").get_xdata()[-1] == 500_000
+    assert "TRQAM on scene is drawn to 500K" in drawing.caption
 
 
 def test_files_are_fit_to_print(tmp_path):
@@ -256,7 +257,7 @@ def test_what_is_missing_is_said(tmp_path, capsys):
         (["{out}", "--out={out}"], "out: no such folder"),
         (["{runs}"], "required: --out"),
         (["{runs}", "--out={runs}/1/scene/qam-1-0/DONE"], "DONE: "),
-        (["{runs}", "--out={out}"], "both hold qam on scene, task 1, seed 1: draw them in separate calls"),
+        (["{runs}", "--out={out}"], "both hold QAM on scene, task 1, seed 1: draw them in separate calls"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, capsys, arguments, message):
