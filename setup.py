@@ -30,6 +30,6 @@ setup(
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
         "slurm": ["submitit>=1.5"],
-        "dev": ["pytest>=9", "submitit>=1.5", "chex>=0.1.89", "ruff>=0.12"],
+        "dev": ["pytest>=9", "pytest-xdist>=3.6", "submitit>=1.5", "chex>=0.1.89", "ruff>=0.12"],
     },
 )

@@ -27,7 +27,9 @@ def _count(jaxpr: Any, loops: bool) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             lhs = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[i] for i in contracted)
-        times = equation.params.get("length", 1) if loops and equation.primitive.name == "scan" else 1
+        times = 1
+        if equation.primitive.name == "scan":  # an unrolled one is no loop
+            times = equation.params["length" if loops else "unroll"]
         total += times * sum(_count(inner, loops) for inner in _inner(equation.params.values()))
     return total
 

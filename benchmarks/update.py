@@ -2,7 +2,8 @@
 
 At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is, in the same run, the loop of the
 released code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
-"released" is that loop with the arithmetic of the released update, which of TRQAM alone is known: 65 GFLOP.
+"released" is that loop with the arithmetic of the released update, which of TRQAM alone is known: a forward pass over
+the rollout for the loss. (Its critics' pass over a single candidate is left out: XLA removes that by itself.)
 `python -m benchmarks.budget update.csv` makes the README's table of what is written.
 """
 
@@ -12,7 +13,6 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -25,7 +25,6 @@ from ml_collections import FrozenConfigDict
 import agents
 from benchmarks import flops
 from trqam_jax import backend, data, trainer
-from trqam_jax.critic import best_of_n
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field
 from trqam_jax.logging import versions
@@ -137,21 +136,6 @@ def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
     return path._replace(gap=velocity(path.xs, times) - base(path.xs, times))
 
 
-def _ask_anyway(candidates: Array, critic: Callable[[Array], Array]) -> Array:
-    """`best_by_mean` that has the critics judge a single candidate, too."""
-    return best_of_n(candidates, critic(candidates).mean(0))
-
-
-@contextlib.contextmanager
-def released_arithmetic():
-    """In here TRQAM's update computes what the released one does, and this suite left out."""
-    with (
-        mock.patch("trqam_jax.adjoint.sample_path", _second_pass),
-        mock.patch("agents.trqam.best_by_mean", _ask_anyway),
-    ):
-        yield
-
-
 def measure(name: str, loop: str, replicas: int, dataset: data.Dataset) -> dict[str, Any]:
     """A row but for the machine."""
     agent_class, key = agents.AGENTS[name], jax.random.key(0)
@@ -160,7 +144,8 @@ def measure(name: str, loop: str, replicas: int, dataset: data.Dataset) -> dict[
     config = FrozenConfigDict(config)
     agent = jax.eval_shape(lambda: agent_class.create(key, SPEC, config))
     batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
-    with released_arithmetic() if loop == "released" else contextlib.nullcontext():
+    released = mock.patch("trqam_jax.adjoint.sample_path", _second_pass)
+    with released if loop == "released" else contextlib.nullcontext():
         # A lambda each, because a traced function is remembered, and with it what was not yet put in its place.
         work, once = (
             flops.count(lambda *given: agent_class.update(*given), agent, batch, key, loops=loops) / 1e9

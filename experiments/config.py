@@ -200,7 +200,7 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
         fits = isinstance(old, bool) and isinstance(value, bool)
     elif key in REPLICA_AXES and isinstance(value, tuple):
         fits = len(value) > 0 and all(type(v) in (int, float) for v in value)
-        value = _distinct(f"--config.{key}", tuple(map(float, value))) if fits else value
+        value = tuple(sorted(_distinct(f"--config.{key}", tuple(map(float, value))))) if fits else value
         value = value[0] if len(value) == 1 else value
     elif isinstance(old, float):
         fits = isinstance(value, (int, float)) or (value is None and key in _OPTIONAL)
@@ -266,6 +266,9 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"agent.hidden_dims is {config.agent.hidden_dims}, expected positive widths like 512,512")
     if config.online.kl_budget is not None and "kl_budget" not in config.agent:
         raise UserError(f"--kl_budget_online={config.online.kl_budget}: {config.agent_name} has no trust region")
+    if config.online.kl_budget is not None and len(budgets(config)) > 1:
+        several = ",".join(map(str, budgets(config)))
+        raise UserError(f"--kl_budget_online={config.online.kl_budget}: leave it out, the replicas have {several}")
     horizon = suite.DOMAINS[config.env].horizon
     if config.online.balanced_sampling and config.online.start_training < horizon:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")

@@ -82,6 +82,8 @@ def merged(new: Sweep) -> Sweep:
     if not (new.folder / "manifest.json").exists():
         return new
     old = read(new.folder)
+    for job in new.jobs.values():
+        _refuse_overlap(new.folder, job, [other for name, other in old.jobs.items() if name not in new.jobs])
     for name, job in new.jobs.items():
         before = old.jobs.get(name, job)
         if (before.argv, before.after) != (job.argv, job.after):
@@ -91,6 +93,20 @@ def merged(new: Sweep) -> Sweep:
                 f"{now or 'nothing more'}; choose another --group"
             )
     return old._replace(program=new.program, jobs=old.jobs | new.jobs)
+
+
+def _refuse_overlap(folder: pathlib.Path, job: Job, others: Iterable[Job]) -> None:
+    """A UserError if another job of the sweep has some of this one's KL budgets: they would be trained twice."""
+    value = lambda job: job.settings.get("agent.kl_budget", [])
+    budgets = lambda job: set(value(job) if isinstance(value(job), list) else [value(job)])
+    rest = lambda job: {key: value for key, value in job.settings.items() if key != "agent.kl_budget"}
+    for other in others:
+        both = budgets(job) & budgets(other)
+        if both and rest(job) == rest(other) and budgets(job) != budgets(other):
+            raise UserError(
+                f"{folder}: the sweep there has {other.name}, with the KL budgets {sorted(both)} already; "
+                "ask for the others alone, or choose another --group"
+            )
 
 
 class State(NamedTuple):

@@ -98,16 +98,18 @@ def _variants(request: Request, agent: str, env: str) -> Iterator[tuple[dict[str
 
     Those of which replicas can have one each stay together.
     """
-    known = configuration.flatten(_resolve(request, agent, env, {}))
+    axes = {key: text for key, text in request.overrides.items() if key in configuration.REPLICA_AXES}
+    known = configuration.flatten(_resolve(request, agent, env, axes))
     # A comma in a tuple or a text belongs to the value.
     several = {
         key: text.split(",")
         for key, text in request.overrides.items()
         if "," in text and not isinstance(known.get(key), (tuple, str))
     }
-    for key in several.keys() & set(configuration.REPLICA_AXES):  # in one job, as far as that may hold them
-        parts = _cut(several[key], request.max_replicas or len(several[key]))
-        several[key] = [",".join(part) for part in parts]
+    for key in axes:
+        if isinstance(known[key], tuple):  # in one job, as far as that may hold them
+            parts = _cut(known[key], request.max_replicas or len(known[key]))
+            several[key] = [",".join(map(str, part)) for part in parts]
     for values in itertools.product(*several.values()):
         variant = dict(zip(several, values, strict=True))
         yield variant, {**request.overrides, **variant}

@@ -17,12 +17,12 @@ def summarise(folder: pathlib.Path) -> str:
     if train and "kl_budget" in train[0]:
         train_phase = [row for row in train if row["phase"] == train[-1]["phase"]]
         finished = [row for row in train_phase if row["step"] == train[-1]["step"] and row["status"] == "ok"]
-        for budget in sorted({float(row["kl_budget"]) for row in finished}):
-            last = [row for row in finished if float(row["kl_budget"]) == budget]
-            kl, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "lambda"))
+        for variant in dict.fromkeys(row.get("variant", "") for row in finished):
+            last = [row for row in finished if row.get("variant", "") == variant]
+            kl, budget, lam = (np.mean([float(row[key]) for row in last]) for key in ("path_kl", "kl_budget", "lambda"))
             lines.append(
                 f"path KL over the last {_block(train_phase):,} steps, mean over {len(last)} replica(s): "
-                f"{kl:.3f}, {kl / budget:.1%} of its budget; lambda {lam:.3g}"
+                f"{kl:.3f}, {kl / budget:.1%} of its budget of {budget:.3g}; lambda {lam:.3g}"
             )
     if train and evals:
         plot(folder / "summary.png", evals, train)

@@ -31,7 +31,7 @@ AGENTS = flags.DEFINE_list("agents", ["trqam"], "Algorithms.")
 ENVS = flags.DEFINE_list("envs", None, "Domains, or single tasks as for main.py's --env.")
 SUITE = flags.DEFINE_enum("suite", None, ["ogbench50"], "Instead of --envs: the papers' ten domains, all five tasks.")
 MAX_REPLICAS = flags.DEFINE_integer(
-    "max_replicas", None, "Most replicas of a job; one with more is split, by seeds first.", lower_bound=1
+    "max_replicas", None, "Most replicas of a job; one with more is split: by seeds, tasks, KL budgets.", lower_bound=1
 )
 ENGINE = flags.DEFINE_enum("engine", "local", ["local", "slurm"], "A pool on this machine, or Slurm.")
 JOBS = flags.DEFINE_integer(

@@ -181,8 +181,7 @@ class TensorBoard:
     def write(self, table: str, rows: list[Mapping[str, Any]]) -> None:
         for row in rows:
             for key, value in _numbers(row).items():
-                name = f"{table}/{row['phase']}/{key}/task{row['task']}-seed{row['seed']}"
-                self._writer.add_scalar(name, value, row["step"])
+                self._writer.add_scalar(f"{table}/{row['phase']}/{key}/{_replica(row)}", value, row["step"])
         self._writer.flush()
 
     def close(self) -> None:
@@ -201,7 +200,7 @@ class Wandb:
 
     def write(self, table: str, rows: list[Mapping[str, Any]]) -> None:
         for row in rows:
-            prefix = f"{table}/{row['phase']}/task{row['task']}-seed{row['seed']}"
+            prefix = f"{table}/{row['phase']}/{_replica(row)}"
             self._run.log({f"{prefix}/{key}": v for key, v in _numbers(row).items()} | {"step": row["step"]})
 
     def close(self) -> None:
@@ -211,8 +210,15 @@ class Wandb:
 MIRRORS = {"tensorboard": TensorBoard, "wandb": Wandb}
 
 
+_ABOUT = ("env", "task", "agent", "seed", "phase", "step", "status", "variant")
+
+
+def _replica(row: Mapping[str, Any]) -> str:
+    return "-".join(filter(None, (f"task{row['task']}-seed{row['seed']}", row.get("variant"))))
+
+
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    return {k: float(v) for k, v in row.items() if k not in ("env", "task", "agent", "seed", "phase", "step", "status")}
+    return {k: float(v) for k, v in row.items() if k not in _ABOUT}
 
 
 class Mirrors:

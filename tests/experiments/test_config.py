@@ -67,6 +67,10 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
         ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
         ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 0"]),
+        (
+            {"overrides": {"agent.kl_budget": "1,2"}, "settings": {"online.kl_budget": 0.5}},
+            ["kl_budget_online=0.5", "1.0,2.0"],
+        ),
         ({"overrides": {"agent.kl_budget": "1,2,1"}}, ["kl_budget=1.0,2.0,1.0", "twice"]),
         ({"overrides": {"agent.eta": "1,2"}}, ["eta", "expected a float"]),
         ({"overrides": {"agent.tau": "7"}}, ["at most 1.0"]),

@@ -67,6 +67,7 @@ def test_all_methods_start_from_one_cloning(protocol):
         },
         {"overrides": {"bc.per_seed": "true", "agent.learning_rate": "1e-3"}},
         {"overrides": {"agent.kl_budget": "0.5,1,2"}, "max_replicas": 5},
+        {"overrides": {"agent.kl_budget": "(2, 0.5)"}, "max_replicas": 1},
     ],
 )
 def test_arguments_mean_the_planned_configuration_and_no_two_share_a_folder(own):
@@ -105,9 +106,22 @@ def test_several_values_of_a_setting_are_several_jobs_of_the_methods_that_have_i
 
 def test_several_kl_budgets_are_replicas_of_one_job():
     (job, fql) = methods(expand(request(overrides={"agent.kl_budget": "0.5,1,2"})))
-    assert (job.name, job.replicas) == ("trqam/cube-single/kl_budget=0.5,1,2", 2 * 3 * 3)
+    assert (job.name, job.replicas) == ("trqam/cube-single/kl_budget=0.5,1.0,2.0", 2 * 3 * 3)
     assert (fql.name, fql.replicas) == ("fql/cube-single", 2 * 3)
     assert as_resolved(job).agent.kl_budget == (0.5, 1.0, 2.0)
+    assert expand(request(overrides={"agent.kl_budget": "2,0.5,1"})) == expand(
+        request(overrides={"agent.kl_budget": "0.5,1.0,2"})
+    )
+
+
+def test_a_sweep_does_not_train_a_budget_twice(tmp_path):
+    sweep = lambda budgets: manifest.Sweep(tmp_path, "p", "c", expand(request(overrides={"agent.kl_budget": budgets})))
+    manifest.write(manifest.merged(sweep("0.5,1")))
+    for overlapping in ("0.5,1,2", "1"):
+        with pytest.raises(UserError, match=r"the KL budgets \[.*1.0\] already"):
+            manifest.merged(sweep(overlapping))
+    replicas = [job.replicas for job in methods(manifest.merged(sweep("2,3")).jobs) if job.agent == "trqam"]
+    assert replicas == [2 * 3 * 2] * 2
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 6, 11, 18])
@@ -151,6 +165,7 @@ def test_no_cloning_without_updates_of_it():
         ({"overrides": {"agent.eta": "1,1.0"}}, ["eta=1.0 and trqam/cube-single/eta=1 would be one"]),
         ({"overrides": {"agent.kl_budget": "1,x"}}, ["'1,x'", "float"]),
         ({"overrides": {"agent.kl_budget": "1,1.0"}}, ["kl_budget=1.0,1.0", "twice"]),
+        ({"overrides": {"agent.kl_budget": "1,2,1"}, "max_replicas": 2}, ["kl_budget=1.0,2.0,1.0", "twice"]),
         ({"overrides": {"eval.interval": "1,2"}}, ["eval.interval=2 and trqam/cube-single/eval.interval=1"]),
         ({"flags": {"kl_budget_online": 1.0}, "agents": ["fql"]}, ["online.kl_budget", "none of fql"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
