@@ -33,6 +33,7 @@ from trqam_jax.streams import stack_streams
 from trqam_jax.types import Array, Batch, Spec
 
 BATCH = 256
+PER_DISPATCH = 4  # updates of each replica; a run makes far more
 SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)
 
 
@@ -83,12 +84,10 @@ def now(agent_class: Any, config: Any, dataset: data.Dataset, num_replicas: int,
     del replicas
     population.run(0, 1)
     first = time.perf_counter()
-    done, length = 0, 1
-    steady = time.perf_counter()
+    done, steady = 0, time.perf_counter()
     while time.perf_counter() - steady < seconds:
-        population.run(1 + done, length)
-        done += length
-        length = min(2 * length, 16)
+        population.run(1 + done, PER_DISPATCH)
+        done += PER_DISPATCH
     return {
         "create_seconds": created - start,
         "first_seconds": first - created,
