@@ -13,6 +13,7 @@ from golden_vectors import FOLDER, SPEC, assert_close
 
 from envs import suite
 from experiments import config as configuration
+from experiments.records import Replica
 from experiments.run import cloned_policy
 from trqam_jax import import_checkpoint
 from trqam_jax.checkpoint import load, read_meta
@@ -68,7 +69,7 @@ def test_a_run_starts_from_it(tmp_path, layer_norm, capsys):
         settings={"bc.steps": 0, "bc.checkpoint": str(out)},
         overrides={"agent.hidden_dims": "(8, 8)", "agent.actor_layer_norm": str(layer_norm)},
     )
-    velocity, steps = cloned_policy(config, domain, None)
+    velocity, steps = cloned_policy(config, domain, None, [Replica(1, seed) for seed in config.run.seeds])
     assert steps == 300_000
     for replica in range(2):
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x, r=replica: x[r], velocity), layers)
