@@ -19,8 +19,8 @@ pytestmark = [
 
 TINY = [
     *("--agents=trqam,fql", "--envs=cube-single-task1", "--seeds=1,2", "--protocol=quick", "--dataset=generate"),
-    *("--dataset_episodes=2", "--bc_steps=40", "--offline_steps=400", "--log_interval=40", "--save_interval=1000"),
-    *("--eval_interval=200", "--eval_episodes=2", "--config.agent.hidden_dims=16,16", "--config.agent.flow_steps=2"),
+    *("--dataset_episodes=2", "--bc_steps=40", "--offline_steps=1200", "--log_interval=40", "--save_interval=1000"),
+    *("--eval_interval=600", "--eval_episodes=2", "--config.agent.hidden_dims=16,16", "--config.agent.flow_steps=2"),
 ]
 
 
