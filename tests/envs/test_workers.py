@@ -96,8 +96,9 @@ def test_signals_of_the_process_group_are_the_parents_business(pool):
 
 
 SCRIPT = """
-import hosts, time
+import hosts, signal, time
 from envs.workers import Workers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 workers = Workers([hosts.Reporter] * 2)
 try:
     print(*(process.pid for process in workers._processes), flush=True)
