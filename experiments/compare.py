@@ -140,9 +140,10 @@ def main(argv: list[str]) -> None:
     from experiments.config import as_text as config_text
     from experiments.run import run
     from experiments.summary import summarise
-    from trqam_jax.backend import keep_compiled_programs
+    from trqam_jax import backend
 
-    keep_compiled_programs()
+    backend.keep_compiled_programs()
+    backend.keep_freed_memory()
     try:
         configs = configurations(AGENTS.value, argv)
         success, folders = {}, []

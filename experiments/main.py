@@ -28,12 +28,13 @@ def main(argv: list[str]) -> None:
     from experiments.config import as_text
     from experiments.run import run
     from experiments.summary import summarise
-    from trqam_jax.backend import keep_compiled_programs
+    from trqam_jax import backend
 
     try:
         config = cli.resolve(AGENT.value, argv)
         print(as_text(config), flush=True)
-        keep_compiled_programs()
+        backend.keep_compiled_programs()
+        backend.keep_freed_memory()
         print(summarise(run(config)))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)

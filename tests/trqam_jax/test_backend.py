@@ -1,7 +1,8 @@
-"""Precision of matrix products, and compiled programs kept from run to run."""
+"""Precision of matrix products, and what is kept from program to program: code and memory."""
 
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -86,3 +87,32 @@ def test_compiled_programs_are_kept_where_the_user_may_say(tmp_path):
     kept(XDG_CACHE_HOME=str(tmp_path / "other"), JAX_COMPILATION_CACHE_DIR=str(own))
     assert own.exists()
     assert not (tmp_path / "other").exists()
+
+
+MEMORY = """
+import resource, sys
+from trqam_jax import backend
+if sys.argv[1] == "keep":
+    backend.keep_freed_memory()
+import jax, jax.numpy as jnp
+a = jnp.ones((6000, 8))
+program = jax.jit(lambda a, x: jnp.tanh(a @ a.T) @ x)  # 137 MiB of working memory
+call = lambda: program(a, a[:, 0]).block_until_ready()
+call(), call()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    call()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+def test_programs_on_the_cpu_take_the_working_memory_of_those_before():
+    """Pages that the system had to provide while a program ran five times again."""
+
+    def pages(how):
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", MEMORY, how]
+        return int(subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=-1, timeout=120).stdout)
+
+    assert pages("keep") < 0.1 * pages("return")
