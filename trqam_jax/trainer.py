@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from ml_collections import FrozenConfigDict
 
 from trqam_jax.agent import AbstractAgent, Info
@@ -192,6 +192,8 @@ def shardings(size: int) -> tuple[Sharding, Sharding]:
     copy on each of those."""
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    if count == 1:  # a mesh of one is another type to JAX, which would trace the update anew
+        return (SingleDeviceSharding(devices[0]),) * 2
     mesh = Mesh(np.array(devices[:count]), ("replica",))
     return NamedSharding(mesh, PartitionSpec("replica")), NamedSharding(mesh, PartitionSpec())
 

@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 import agents
+from agents.trqam import TRQAM
 from trqam_jax import trainer
 from trqam_jax.errors import UserError
 from trqam_jax.streams import make_streams, named, stack_streams
@@ -211,6 +212,17 @@ def test_how_replicas_are_divided_changes_no_number_but_by_rounding():
     second = jax.tree.map(lambda x: x[1:2], results[-1])
     for a, b in zip(leaves((single.agents.train.params, single.totals.sums)), leaves(second), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("per_pass", [1, 3])
+def test_a_population_traces_its_update_once(per_pass, monkeypatch):
+    """For the names of its metrics and for its programs."""
+    step, traces = TRQAM.step, []
+    monkeypatch.setattr(TRQAM, "step", lambda *a: traces.append(1) or step(*a))
+    jax.clear_caches()
+    replicas = population(per_pass)
+    replicas.run(0, 1)
+    assert len(traces) == 1
 
 
 def test_a_population_starts_its_sums_anew_and_says_what_it_takes():
