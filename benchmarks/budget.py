@@ -16,14 +16,19 @@ def speeds(rows: Rows) -> str:
         "replicas": lambda row: row["replicas"],
         "create, s": lambda row: f"{float(row['create_seconds']):.1f}",
         "first update, s": lambda row: f"{float(row['first_seconds']):.1f}",
+        "both again, programs kept": lambda row: _number(row["warm_seconds"], ".1f"),
         "updates/s in all": lambda row: f"{float(row['updates_per_second']):.2f}",
         "of peak": lambda row: f"{_share(row):.2f}",
         "peak, GFLOP/s": lambda row: f"{float(row['peak_gflops']):.0f}",
-        "estimated MiB": lambda row: "" if row["estimate_mib"] == "nan" else f"{float(row['estimate_mib']):.0f}",
+        "estimated MiB": lambda row: _number(row["estimate_mib"], ".0f"),
         "resident MiB of the process": lambda row: f"{float(row['resident_mib']):.0f}",
     }
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     return "\n".join(lines + ["| " + " | ".join(text(row) for text in columns.values()) + " |" for row in rows])
+
+
+def _number(text: str, form: str) -> str:
+    return "" if text == "nan" else format(float(text), form)
 
 
 def _share(row: dict[str, str]) -> float:

@@ -4,15 +4,21 @@ At the paper's size: 512 x 4, 10 critics, batch 256, H = 5, K = 10. "before" is,
 released code's kind: one process per seed, minibatches sampled on the host, one dispatch per update, losses read back.
 "released" is that loop with the arithmetic of the released update, which of TRQAM alone is known: a forward pass over
 the rollout for the loss. (Its critics' pass over a single candidate is left out: XLA removes that by itself.)
+Every row is a process of its own; the compiled loop's is started a second time, from the programs that the first kept.
 `python -m benchmarks.budget update.csv` makes the README's table of what is written.
 """
 
+import concurrent.futures
 import contextlib
 import csv
+import multiprocessing
+import os
 import pathlib
 import resource
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -21,9 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import FrozenConfigDict
+from tqdm import tqdm
 
 import agents
 from benchmarks import flops
+from experiments.phases import Offline
 from trqam_jax import backend, data, trainer
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field
@@ -33,15 +41,25 @@ from trqam_jax.streams import stack_streams
 from trqam_jax.types import Array, Batch, Spec
 
 BATCH = 256
-PER_DISPATCH = 4  # updates of each replica; a run makes far more
 SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)
+
+
+class Loop(NamedTuple):
+    """What a process measures."""
+
+    agent: str
+    loop: str  # "released", "before", or "now"
+    replicas: int
+    hidden_dims: tuple[int, ...]
+    per_pass: int
+    seconds: float
 
 
 class Row(NamedTuple):
     """One measured loop."""
 
     agent: str
-    loop: str  # "released", "before", or "now"
+    loop: str
     replicas: int
     hidden_dims: str
     gflop: float  # of matrix products, per update
@@ -51,9 +69,10 @@ class Row(NamedTuple):
     peak_gflops: float  # of a 4096^3 product, mean of just before and just after
     create_seconds: float
     first_seconds: float  # from there to the end of the first update
+    warm_seconds: float  # both, with the programs kept from before
     updates_per_second: float  # of all replicas together
     estimate_mib: float  # device memory by the compiler's account
-    resident_mib: float  # peak resident memory of the process so far
+    resident_mib: float  # the process's peak, with the first update
     device: str
     jax: str
 
@@ -73,31 +92,36 @@ def fake_data(num_transitions: int = 20_000, episode: int = 500) -> data.Dataset
     )
 
 
-def now(agent_class: Any, config: Any, dataset: data.Dataset, num_replicas: int, seconds: float, per_pass: int) -> dict:
-    """Create, first update, and a steady state of about `seconds`, by `trainer.Population`."""
-    start = time.perf_counter()
-    streams = stack_streams(list(range(num_replicas)), "offline")
+def first_update(agent_class: Any, config: Any, loop: Loop) -> tuple[trainer.Population, float, float]:
+    """A population after its first update; seconds to create it, and from there on."""
+    dataset, start = fake_data(), time.perf_counter()
+    streams = stack_streams(list(range(loop.replicas)), "offline")
     replicas = jax.block_until_ready(trainer.create_replicas(agent_class, streams.init, SPEC, config))
     created = time.perf_counter()
-    source = trainer.Source(dataset, jnp.zeros(num_replicas, jnp.int32))
-    population = trainer.Population(replicas, source, streams, trainer.Rules(BATCH), per_pass=per_pass)
+    source = trainer.Source(dataset, jnp.zeros(loop.replicas, jnp.int32))
+    population = trainer.Population(replicas, source, streams, trainer.Rules(BATCH), per_pass=loop.per_pass)
     del replicas
     population.run(0, 1)
-    first = time.perf_counter()
-    done, steady = 0, time.perf_counter()
-    while time.perf_counter() - steady < seconds:
-        population.run(1 + done, PER_DISPATCH)
-        done += PER_DISPATCH
+    return population, created - start, time.perf_counter() - created
+
+
+def now(agent_class: Any, config: Any, loop: Loop) -> dict[str, float]:
+    """The loop of a run."""
+    population, created, first = first_update(agent_class, config, loop)
+    offline, done, steady = Offline(population), 1, time.perf_counter()
+    while time.perf_counter() - steady < loop.seconds:
+        done = offline.advance(done, 2 * done, tqdm(disable=True))
     return {
-        "create_seconds": created - start,
-        "first_seconds": first - created,
-        "updates_per_second": num_replicas * done / (time.perf_counter() - steady),
+        "create_seconds": created,
+        "first_seconds": first,
+        "updates_per_second": loop.replicas * (done - 1) / (time.perf_counter() - steady),
         "estimate_mib": sum(population.memory) / 2**20,
     }
 
 
-def before(agent_class: Any, config: Any, dataset: data.Dataset, seconds: float) -> tuple[dict, Any]:
-    """The plain loop of one replica, and its compiled update."""
+def before(agent_class: Any, config: Any, loop: Loop) -> dict[str, float]:
+    """The plain loop of one replica, and what XLA says of its update."""
+    dataset = fake_data()
     rng, horizon = np.random.default_rng(0), SPEC.horizon
     observations, actions, rows = (np.asarray(x) for x in (dataset.observations, dataset.actions, dataset.rows))
 
@@ -118,14 +142,19 @@ def before(agent_class: Any, config: Any, dataset: data.Dataset, seconds: float)
     update = jax.jit(lambda *given: agent_class.update(*given)).lower(agent, batch(), key).compile()
     agent, _ = jax.block_until_ready(update(agent, batch(), key))
     first, done = time.perf_counter(), 0
-    while time.perf_counter() - first < seconds:
+    while time.perf_counter() - first < loop.seconds:
         key, step_key = jax.random.split(key)
         agent, info = update(agent, batch(), step_key)
         {name: float(value) for name, value in info.items()}
         done += 1
-    rate = done / (time.perf_counter() - first)
-    times = {"create_seconds": created - start, "first_seconds": first - created, "updates_per_second": rate}
-    return {**times, "estimate_mib": float("nan")}, update
+    rate, analysis = done / (time.perf_counter() - first), update.cost_analysis()
+    return {
+        "create_seconds": created - start,
+        "first_seconds": first - created,
+        "updates_per_second": rate,
+        "xla_gflop": analysis["flops"] / 1e9,
+        "mib_moved": analysis["bytes accessed"] / 2**20,
+    }
 
 
 def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
@@ -135,28 +164,55 @@ def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
     return path._replace(gap=velocity(path.xs, times) - base(path.xs, times))
 
 
-def measure(name: str, loop: str, replicas: int, dataset: data.Dataset) -> dict[str, Any]:
-    """A row but for the machine."""
-    agent_class, key = agents.AGENTS[name], jax.random.key(0)
-    config = agents.default_config(name)
-    config.hidden_dims = tuple(map(int, FLAGS.hidden_dims))
-    config = FrozenConfigDict(config)
+def configured(loop: Loop) -> tuple[Any, FrozenConfigDict]:
+    """The algorithm and its settings, in a process that is as `main.py` has it if the loop is today's."""
+    if loop.loop == "now":
+        backend.keep_freed_memory()
+    config = agents.default_config(loop.agent)
+    config.hidden_dims = loop.hidden_dims
+    return agents.AGENTS[loop.agent], FrozenConfigDict(config)
+
+
+def measure(loop: Loop) -> Row:
+    """All but a start from kept programs."""
+    agent_class, config = configured(loop)
+    found, key, peak = versions(), jax.random.key(0), flops.matmul_peak()
     agent = jax.eval_shape(lambda: agent_class.create(key, SPEC, config))
+    dataset = fake_data()
     batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
     released = mock.patch("trqam_jax.adjoint.sample_path", _second_pass)
-    with released if loop == "released" else contextlib.nullcontext():
+    with released if loop.loop == "released" else contextlib.nullcontext():
         # A lambda each, because a traced function is remembered, and with it what was not yet put in its place.
         work, once = (
             flops.count(lambda *given: agent_class.update(*given), agent, batch, key, loops=loops) / 1e9
             for loops in (True, False)
         )
-        counts = {"gflop": work, "xla_gflop": float("nan"), "once_gflop": once, "mib_moved": float("nan")}
-        if loop == "now":
-            return counts | now(agent_class, config, dataset, replicas, FLAGS.seconds, FLAGS.replicas_per_pass)
-        measured, update = before(agent_class, config, dataset, FLAGS.seconds)
-        analysis = update.cost_analysis()
-        counts |= {"xla_gflop": analysis["flops"] / 1e9, "mib_moved": analysis["bytes accessed"] / 2**20}
-        return counts | measured
+        jax.clear_caches()
+        measured = (now if loop.loop == "now" else before)(agent_class, config, loop)
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unknown = dict.fromkeys(("xla_gflop", "mib_moved", "warm_seconds", "estimate_mib"), float("nan"))
+    rest = {
+        "hidden_dims": "x".join(map(str, loop.hidden_dims)),
+        "gflop": work,
+        "once_gflop": once,
+        "peak_gflops": (peak + flops.matmul_peak()) / 2e9,
+        "resident_mib": resident,
+        "device": found["device"],
+        "jax": found["jax"],
+    }
+    return Row(agent=loop.agent, loop=loop.loop, replicas=loop.replicas, **{**unknown, **measured, **rest})
+
+
+def start_again(loop: Loop) -> float:
+    """Seconds to create it and make the first update."""
+    _, *seconds = first_update(*configured(loop), loop)
+    return sum(seconds)
+
+
+def in_new_process(function: Callable[[Loop], Any], loop: Loop) -> Any:
+    """function(loop)."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, loop).result()
 
 
 def main(_) -> None:
@@ -164,33 +220,25 @@ def main(_) -> None:
     for name in names:
         if name not in agents.AGENTS:
             sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
-    if FLAGS.cache:
-        backend.keep_compiled_programs()
-    found, dataset, rows, peak = versions(), fake_data(), [], flops.matmul_peak()
-    print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
-    titles = ("agent", "loop", "R", "create s", "first s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated")
-    print(f"{titles[0]:<16}{titles[1]:<9}{titles[2]:>3}" + "".join(f"{title:>15}" for title in titles[3:]))
+    titles = "create s", "first s", "warm s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated", "MiB resident"
+    print(f"{'agent':<16}{'loop':<9}{'R':>3}" + "".join(f"{title:>15}" for title in titles))
+    rows, sizes = [], (tuple(map(int, FLAGS.hidden_dims)), FLAGS.replicas_per_pass, FLAGS.seconds)
     for name in names:
         plain = (["released"] if name == "trqam" else []) + ["before"] if FLAGS.before else []
-        for loop, count in [*((loop, 1) for loop in plain), *(("now", int(r)) for r in FLAGS.replicas)]:
-            measured, peak_before = measure(name, loop, count, dataset), peak
-            jax.clear_caches()
-            peak = flops.matmul_peak()
-            row = Row(
-                agent=name,
-                loop=loop,
-                replicas=count,
-                hidden_dims="x".join(FLAGS.hidden_dims),
-                peak_gflops=(peak_before + peak) / 2e9,
-                **measured,
-                resident_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                device=found["device"],
-                jax=found["jax"],
-            )
-            numbers = (row.create_seconds, row.first_seconds, row.updates_per_second)
+        for kind, count in [*((kind, 1) for kind in plain), *(("now", int(r)) for r in FLAGS.replicas)]:
+            loop = Loop(name, kind, count, *sizes)
+            with tempfile.TemporaryDirectory() as folder:
+                os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+                row = in_new_process(measure, loop)
+                if kind == "now" and FLAGS.warm:
+                    row = row._replace(warm_seconds=in_new_process(start_again, loop))
+            if not rows:
+                print(f"on {row.device}, jax {row.jax}")
+            numbers = row.create_seconds, row.first_seconds, row.warm_seconds, row.updates_per_second
             share = row.updates_per_second * row.gflop / row.peak_gflops
-            cells = [*(f"{x:.2f}" for x in (*numbers, share)), f"{row.peak_gflops:.0f}", f"{row.estimate_mib:.0f}"]
-            print(f"{name:<16}{loop:<9}{count:>3}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+            cells = [f"{x:.2f}" for x in (*numbers, share)]
+            cells += [f"{x:.0f}" for x in (row.peak_gflops, row.estimate_mib, row.resident_mib)]
+            print(f"{name:<16}{kind:<9}{count:>3}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
             rows.append(row)
             if FLAGS.csv:  # after every row: what was measured survives what comes later
                 with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
@@ -206,7 +254,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("hidden_dims", ["512"] * 4, "Widths of all networks.")
     flags.DEFINE_integer("replicas_per_pass", 0, "As main.py's.")
     flags.DEFINE_bool("before", True, "Measure the plain loop as well.")
-    flags.DEFINE_bool("cache", False, "Keep compiled programs, as main.py does: a second run starts warm.")
+    flags.DEFINE_bool("warm", True, "Start today's loop again with the programs kept.")
     flags.DEFINE_float("seconds", 10.0, "Steady state to measure, per row.")
     flags.DEFINE_string("csv", None, "Where the rows are written.")
     app.run(main)
