@@ -1,5 +1,5 @@
 """Speed, and the arithmetic of an update, as the two tables of benchmarks/README.md:
-python -m benchmarks.budget update.csv
+python -m benchmarks.budget update.csv, or several such files.
 """
 
 import csv
@@ -16,7 +16,7 @@ def speeds(rows: Rows) -> str:
         "replicas": lambda row: row["replicas"],
         "create, s": lambda row: f"{float(row['create_seconds']):.1f}",
         "first update, s": lambda row: f"{float(row['first_seconds']):.1f}",
-        "both again, programs kept": lambda row: _number(row["warm_seconds"], ".1f"),
+        "both again, programs kept": lambda row: _number(row.get("warm_seconds", "nan"), ".1f"),
         "updates/s in all": lambda row: f"{float(row['updates_per_second']):.2f}",
         "of peak": lambda row: f"{_share(row):.2f}",
         "peak, GFLOP/s": lambda row: f"{float(row['peak_gflops']):.0f}",
@@ -59,6 +59,8 @@ def arithmetic(rows: Rows) -> str:
 LOOPS = ("before", "now")
 
 if __name__ == "__main__":
-    with open(sys.argv[1], newline="") as file:
-        measured = list(csv.DictReader(file))
+    measured = []
+    for path in sys.argv[1:]:
+        with open(path, newline="") as file:
+            measured += csv.DictReader(file)
     print(speeds(measured), arithmetic(measured), sep="\n\n")

@@ -145,9 +145,11 @@ def measure(domain: suite.Domain, cores: int) -> None:
 
 
 def main(_) -> None:
+    from trqam_jax import backend
     from trqam_jax.logging import versions
 
     logging.set_verbosity(logging.WARNING)
+    backend.keep_freed_memory()
     found = versions()
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     for name in FLAGS.env:

@@ -48,7 +48,7 @@ class Loop(NamedTuple):
     """What a process measures."""
 
     agent: str
-    loop: str  # "released", "before", or "now"
+    kind: str  # "released", "before", or "now"
     replicas: int
     hidden_dims: tuple[int, ...]
     per_pass: int
@@ -72,7 +72,7 @@ class Row(NamedTuple):
     warm_seconds: float  # both, with the programs kept from before
     updates_per_second: float  # of all replicas together
     estimate_mib: float  # device memory by the compiler's account
-    resident_mib: float  # the process's peak, with the first update
+    resident_mib: float  # the process's peak, the matrices of the peak included
     device: str
     jax: str
 
@@ -166,7 +166,7 @@ def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
 
 def configured(loop: Loop) -> tuple[Any, FrozenConfigDict]:
     """The algorithm and its settings, in a process that is as `main.py` has it if the loop is today's."""
-    if loop.loop == "now":
+    if loop.kind == "now":
         backend.keep_freed_memory()
     config = agents.default_config(loop.agent)
     config.hidden_dims = loop.hidden_dims
@@ -177,19 +177,17 @@ def measure(loop: Loop) -> Row:
     """All but a start from kept programs."""
     agent_class, config = configured(loop)
     found, key, peak = versions(), jax.random.key(0), flops.matmul_peak()
-    agent = jax.eval_shape(lambda: agent_class.create(key, SPEC, config))
-    dataset = fake_data()
-    batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
     released = mock.patch("trqam_jax.adjoint.sample_path", _second_pass)
-    with released if loop.loop == "released" else contextlib.nullcontext():
-        # A lambda each, because a traced function is remembered, and with it what was not yet put in its place.
+    with released if loop.kind == "released" else contextlib.nullcontext():
+        measured = (now if loop.kind == "now" else before)(agent_class, config, loop)
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        dataset = fake_data()
+        agent = jax.eval_shape(lambda: agent_class.create(key, SPEC, config))
+        batch = jax.eval_shape(lambda: data.sample(dataset, jnp.int32(0), key, BATCH, SPEC.horizon, 0.99))
         work, once = (
             flops.count(lambda *given: agent_class.update(*given), agent, batch, key, loops=loops) / 1e9
             for loops in (True, False)
         )
-        jax.clear_caches()
-        measured = (now if loop.loop == "now" else before)(agent_class, config, loop)
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     unknown = dict.fromkeys(("xla_gflop", "mib_moved", "warm_seconds", "estimate_mib"), float("nan"))
     rest = {
         "hidden_dims": "x".join(map(str, loop.hidden_dims)),
@@ -200,7 +198,7 @@ def measure(loop: Loop) -> Row:
         "device": found["device"],
         "jax": found["jax"],
     }
-    return Row(agent=loop.agent, loop=loop.loop, replicas=loop.replicas, **{**unknown, **measured, **rest})
+    return Row(agent=loop.agent, loop=loop.kind, replicas=loop.replicas, **{**unknown, **measured, **rest})
 
 
 def start_again(loop: Loop) -> float:
@@ -209,10 +207,10 @@ def start_again(loop: Loop) -> float:
     return sum(seconds)
 
 
-def in_new_process(function: Callable[[Loop], Any], loop: Loop) -> Any:
-    """function(loop)."""
+def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args)."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, loop).result()
+        return process.submit(function, *args).result()
 
 
 def main(_) -> None:
@@ -220,20 +218,20 @@ def main(_) -> None:
     for name in names:
         if name not in agents.AGENTS:
             sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
+    found = in_new_process(versions)  # this process leaves the device alone
+    print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     titles = "create s", "first s", "warm s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated", "MiB resident"
     print(f"{'agent':<16}{'loop':<9}{'R':>3}" + "".join(f"{title:>15}" for title in titles))
-    rows, sizes = [], (tuple(map(int, FLAGS.hidden_dims)), FLAGS.replicas_per_pass, FLAGS.seconds)
+    rows, settings = [], (tuple(map(int, FLAGS.hidden_dims)), FLAGS.replicas_per_pass, FLAGS.seconds)
     for name in names:
         plain = (["released"] if name == "trqam" else []) + ["before"] if FLAGS.before else []
         for kind, count in [*((kind, 1) for kind in plain), *(("now", int(r)) for r in FLAGS.replicas)]:
-            loop = Loop(name, kind, count, *sizes)
+            loop = Loop(name, kind, count, *settings)
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
                 row = in_new_process(measure, loop)
                 if kind == "now" and FLAGS.warm:
                     row = row._replace(warm_seconds=in_new_process(start_again, loop))
-            if not rows:
-                print(f"on {row.device}, jax {row.jax}")
             numbers = row.create_seconds, row.first_seconds, row.warm_seconds, row.updates_per_second
             share = row.updates_per_second * row.gflop / row.peak_gflops
             cells = [f"{x:.2f}" for x in (*numbers, share)]

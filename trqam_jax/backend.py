@@ -49,13 +49,14 @@ def keep_freed_memory() -> None:
     """The working memory of a program that ran on the CPU is kept for the next, and not returned to the system, which
     hands it out again page by page: a quarter more time where one update at the paper's size makes a dispatch.
 
-    To be called before anything is computed: programs must run in the thread that calls them, because glibc keeps large
-    blocks for the main thread alone. Other C libraries are left as they are.
+    For the main thread to call before anything is computed: programs must run in the thread that calls them, because
+    glibc keeps blocks of any size for the main thread alone. Other C libraries, and hosts of other devices, are left as
+    they are.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if platform.libc_ver()[0] == "glibc":
+    if jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+        for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
             libc.mallopt(parameter, value)
 
 

@@ -111,8 +111,10 @@ def test_programs_on_the_cpu_take_the_working_memory_of_those_before():
     """Pages that the system had to provide while a program ran five times again."""
 
     def pages(how):
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        own = ("MALLOC_", "GLIBC_TUNABLES")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+        environment["JAX_PLATFORMS"] = "cpu"
         command = [sys.executable, "-c", MEMORY, how]
         return int(subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=-1, timeout=120).stdout)
 
-    assert pages("keep") < 0.1 * pages("return")
+    assert pages("keep") < 0.2 * pages("return")
