@@ -59,6 +59,8 @@ def arithmetic(rows: Rows) -> str:
 LOOPS = ("before", "now")
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("error: expected files of benchmarks.update --csv: python -m benchmarks.budget update.csv")
     measured = []
     for path in sys.argv[1:]:
         with open(path, newline="") as file:
