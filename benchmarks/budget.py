@@ -63,6 +63,9 @@ if __name__ == "__main__":
         sys.exit("error: expected files of benchmarks.update --csv: python -m benchmarks.budget update.csv")
     measured = []
     for path in sys.argv[1:]:
-        with open(path, newline="") as file:
-            measured += csv.DictReader(file)
+        try:
+            with open(path, newline="") as file:
+                measured += csv.DictReader(file)
+        except OSError as error:
+            sys.exit(f"error: {error}")
     print(speeds(measured), arithmetic(measured), sep="\n\n")

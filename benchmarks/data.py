@@ -121,11 +121,12 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
     from ml_collections import FrozenConfigDict
 
     import agents
-    from trqam_jax import data, trainer
+    from trqam_jax import backend, data, trainer
     from trqam_jax.streaming import MOST_UPDATES, Stream
     from trqam_jax.streams import stack_streams
     from trqam_jax.types import Spec
 
+    backend.keep_freed_memory()
     domain = suite.DOMAINS[env]
     config = agents.default_config("trqam")
     config["hidden_dims"] = hidden_dims

@@ -45,6 +45,15 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
+def compiler_options() -> dict[str, int]:
+    """XLA's, for programs that take seconds to compile: on a CPU the first level of its optimisation. More takes longer
+    and makes no update faster. XLA_FLAGS, where it names a level, decides."""
+    level = "xla_backend_optimization_level"
+    if jax.default_backend() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    return {level: 1}
+
+
 def keep_freed_memory() -> None:
     """The working memory of a program that ran on the CPU is kept for the next, and not returned to the system, which
     hands it out again page by page: a quarter more time where one update at the paper's size makes a dispatch.

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from ml_collections import FrozenConfigDict
 
+from trqam_jax import backend
 from trqam_jax.agent import AbstractAgent, Info
 from trqam_jax.data import Block, Dataset, draw, sample
 from trqam_jax.errors import UserError
@@ -24,11 +25,19 @@ from trqam_jax.streams import Streams
 from trqam_jax.types import Array, Params, Spec
 
 
-@functools.partial(jax.jit, static_argnames=("agent_class", "spec", "config"))
 def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
     """R fresh agents from keys (R,); every array of the result has a leading R."""
-    # One after the other: vmap's program takes twice as long to compile from four replicas on.
-    return jax.lax.map(lambda key: agent_class.create(key, spec, config), keys)
+    return _creation()(agent_class, keys, spec, config)
+
+
+@functools.cache
+def _creation() -> Callable[..., Any]:
+    def create(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
+        # One after the other: vmap's program takes twice as long to compile from four replicas on.
+        return jax.lax.map(lambda key: agent_class.create(key, spec, config), keys)
+
+    static = "agent_class", "spec", "config"
+    return jax.jit(create, static_argnames=static, compiler_options=backend.compiler_options())
 
 
 @jax.jit
@@ -350,4 +359,5 @@ def _compile(own: _Pass, data: Dataset | Block, rules: Rules, size: int) -> Any:
     data = jax.tree.map(leading if isinstance(data, Block) else whole, data)
     steps = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split)
     source = Source(data, own.task, own.replay)
-    return run_updates.lower(own.agents, own.totals, source, own.streams, steps, steps, rules=rules).compile()
+    lowered = run_updates.lower(own.agents, own.totals, source, own.streams, steps, steps, rules=rules)
+    return lowered.compile(backend.compiler_options())

@@ -13,7 +13,7 @@ import pytest
 from golden_vectors import Case, Vectors
 from ml_collections import FrozenConfigDict
 
-from trqam_jax.backend import PRECISIONS, matmul_precision
+from trqam_jax.backend import PRECISIONS, compiler_options, matmul_precision
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOISE = {name: name for name in ("flow_x0", "flow_t", "rollout_x0")}
@@ -87,6 +87,18 @@ def test_compiled_programs_are_kept_where_the_user_may_say(tmp_path):
     kept(XDG_CACHE_HOME=str(tmp_path / "other"), JAX_COMPILATION_CACHE_DIR=str(own))
     assert own.exists()
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the level is a CPU's")
+def test_the_level_of_optimisation_moves_rounding_alone_and_is_the_users_to_name(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    chosen = compiler_options()
+    assert chosen
+    x = jax.random.normal(jax.random.key(0), (33, 65))
+    loss = jax.jit(jax.grad(lambda x: jax.nn.gelu(jax.nn.standardize(x @ x.T), approximate=False).sum())).lower(x)
+    np.testing.assert_allclose(loss.compile(chosen)(x), loss.compile(dict.fromkeys(chosen, 3))(x), atol=1e-6)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert not compiler_options()
 
 
 MEMORY = """
