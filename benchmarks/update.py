@@ -11,6 +11,7 @@ Every row is a process of its own; the compiled loop's is started a second time,
 import concurrent.futures
 import contextlib
 import csv
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -168,6 +169,7 @@ def configured(loop: Loop) -> tuple[Any, FrozenConfigDict]:
     """The algorithm and its settings, in a process that is as `main.py` has it if the loop is today's."""
     if loop.kind == "now":
         backend.keep_freed_memory()
+        gc.freeze()
     config = agents.default_config(loop.agent)
     config.hidden_dims = loop.hidden_dims
     return agents.AGENTS[loop.agent], FrozenConfigDict(config)

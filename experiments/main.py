@@ -3,6 +3,7 @@
 Worker processes import this file again, so it imports JAX only inside its functions.
 """
 
+import gc
 import pathlib
 import sys
 
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> None:
         print(as_text(config), flush=True)
         backend.keep_compiled_programs()
         backend.keep_freed_memory()
+        gc.freeze()  # while programs are traced, collections would look through all that the imports made
         print(summarise(run(config)))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)
