@@ -3,6 +3,7 @@ python -m benchmarks.budget update.csv, or several such files.
 """
 
 import csv
+import math
 import sys
 
 Rows = list[dict[str, str]]
@@ -16,7 +17,7 @@ def speeds(rows: Rows) -> str:
         "replicas": lambda row: row["replicas"],
         "create, s": lambda row: f"{float(row['create_seconds']):.1f}",
         "first update, s": lambda row: f"{float(row['first_seconds']):.1f}",
-        "both again, programs kept": lambda row: _number(row.get("warm_seconds", "nan"), ".1f"),
+        "both again, programs kept": lambda row: _number(row["warm_seconds"], ".1f"),
         "updates/s in all": lambda row: f"{float(row['updates_per_second']):.2f}",
         "of peak": lambda row: f"{_share(row):.2f}",
         "peak, GFLOP/s": lambda row: f"{float(row['peak_gflops']):.0f}",
@@ -44,14 +45,14 @@ def arithmetic(rows: Rows) -> str:
     ]
     for agent in dict.fromkeys(row["agent"] for row in rows):
         first = {loop: next((r for r in rows if r["agent"] == agent and r["loop"] == loop), None) for loop in LOOPS}
-        cost = {loop: 1e3 / float(row["updates_per_second"]) if row else None for loop, row in first.items()}
-        any_row = first["before"] or first["now"]
+        cost = {loop: 1e3 / float(row["updates_per_second"]) if row else math.nan for loop, row in first.items()}
+        any_row = first["before"] or first["now"] or next(r for r in rows if r["agent"] == agent)
         floor = 1e3 * float(any_row["gflop"]) / max(float(row["peak_gflops"]) for row in rows if row["agent"] == agent)
         ratio = float(any_row["once_gflop"]) / float(any_row["xla_gflop"])
-        now = cost["now"] * int(first["now"]["replicas"])
-        cells = [float(any_row["gflop"]), ratio, float(any_row["mib_moved"]), floor, cost["before"], now, now / floor]
+        before, now = (cost[loop] for loop in LOOPS)
+        cells = float(any_row["gflop"]), ratio, float(any_row["mib_moved"]), floor, before, now, now / floor
         formats = (".1f", ".2f", ",.0f", ".0f", ".0f", ".0f", ".2f")
-        texts = ["-" if x is None else format(x, f) for x, f in zip(cells, formats, strict=True)]
+        texts = ["-" if math.isnan(x) else format(x, f) for x, f in zip(cells, formats, strict=True)]
         lines.append(f"| {agent} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
@@ -68,4 +69,6 @@ if __name__ == "__main__":
                 measured += csv.DictReader(file)
         except OSError as error:
             sys.exit(f"error: {error}")
+    if missing := {"agent", "loop", "warm_seconds", "gflop", "peak_gflops"} - set(*measured[:1]):
+        sys.exit(f"error: expected the columns of benchmarks.update --csv; there is no {', '.join(sorted(missing))}")
     print(speeds(measured), arithmetic(measured), sep="\n\n")

@@ -126,7 +126,7 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
     from trqam_jax.streams import stack_streams
     from trqam_jax.types import Spec
 
-    backend.keep_freed_memory()
+    backend.prepare_process()
     domain = suite.DOMAINS[env]
     config = agents.default_config("trqam")
     config["hidden_dims"] = hidden_dims

@@ -149,7 +149,7 @@ def main(_) -> None:
     from trqam_jax.logging import versions
 
     logging.set_verbosity(logging.WARNING)
-    backend.keep_freed_memory()
+    backend.prepare_process()
     found = versions()
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     for name in FLAGS.env:

@@ -11,7 +11,6 @@ Every row is a process of its own; the compiled loop's is started a second time,
 import concurrent.futures
 import contextlib
 import csv
-import gc
 import multiprocessing
 import os
 import pathlib
@@ -168,8 +167,7 @@ def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
 def configured(loop: Loop) -> tuple[Any, FrozenConfigDict]:
     """The algorithm and its settings, in a process that is as `main.py` has it if the loop is today's."""
     if loop.kind == "now":
-        backend.keep_freed_memory()
-        gc.freeze()
+        backend.prepare_process()
     config = agents.default_config(loop.agent)
     config.hidden_dims = loop.hidden_dims
     return agents.AGENTS[loop.agent], FrozenConfigDict(config)
@@ -210,9 +208,17 @@ def start_again(loop: Loop) -> float:
 
 
 def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
-    """function(*args)."""
+    """function(*args) in a process of its own."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(function, *args).result()
+
+
+def _sizes(name: str) -> tuple[int, ...]:
+    """Of a flag that lists numbers from 1 on."""
+    texts = FLAGS[name].value
+    if not texts or not all(text.isdecimal() and int(text) for text in texts):
+        sys.exit(f"error: --{name}={','.join(texts)}: expected numbers from 1 on, separated by commas")
+    return tuple(map(int, texts))
 
 
 def main(_) -> None:
@@ -220,14 +226,17 @@ def main(_) -> None:
     for name in names:
         if name not in agents.AGENTS:
             sys.exit(f"error: Unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
+    if FLAGS.seconds <= 0:
+        sys.exit(f"error: --seconds={FLAGS.seconds}: expected more than 0")
+    widths, counts = (_sizes(name) for name in ("hidden_dims", "replicas"))
     found = in_new_process(versions)  # this process leaves the device alone
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     titles = "create s", "first s", "warm s", "updates/s", "of peak", "peak GFLOP/s", "MiB estimated", "MiB resident"
     print(f"{'agent':<16}{'loop':<9}{'R':>3}" + "".join(f"{title:>15}" for title in titles))
-    rows, settings = [], (tuple(map(int, FLAGS.hidden_dims)), FLAGS.replicas_per_pass, FLAGS.seconds)
+    rows, settings = [], (widths, FLAGS.replicas_per_pass, FLAGS.seconds)
     for name in names:
         plain = (["released"] if name == "trqam" else []) + ["before"] if FLAGS.before else []
-        for kind, count in [*((kind, 1) for kind in plain), *(("now", int(r)) for r in FLAGS.replicas)]:
+        for kind, count in [*((kind, 1) for kind in plain), *(("now", r) for r in counts)]:
             loop = Loop(name, kind, count, *settings)
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
@@ -255,6 +264,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("replicas_per_pass", 0, "As main.py's.")
     flags.DEFINE_bool("before", True, "Measure the plain loop as well.")
     flags.DEFINE_bool("warm", True, "Start today's loop again with the programs kept.")
-    flags.DEFINE_float("seconds", 10.0, "Steady state to measure, per row.")
+    flags.DEFINE_float("seconds", 10.0, "Steady state to measure, per row, at least.")
     flags.DEFINE_string("csv", None, "Where the rows are written.")
     app.run(main)

@@ -142,10 +142,10 @@ def main(argv: list[str]) -> None:
     from experiments.summary import summarise
     from trqam_jax import backend
 
-    backend.keep_compiled_programs()
-    backend.keep_freed_memory()
     try:
         configs = configurations(AGENTS.value, argv)
+        backend.keep_compiled_programs()
+        backend.prepare_process()
         success, folders = {}, []
         for config in configs:
             print(f"\n== {config.agent_name}\n{config_text(config)}", flush=True)

@@ -3,7 +3,6 @@
 Worker processes import this file again, so it imports JAX only inside its functions.
 """
 
-import gc
 import pathlib
 import sys
 
@@ -35,8 +34,7 @@ def main(argv: list[str]) -> None:
         config = cli.resolve(AGENT.value, argv)
         print(as_text(config), flush=True)
         backend.keep_compiled_programs()
-        backend.keep_freed_memory()
-        gc.freeze()  # while programs are traced, collections would look through all that the imports made
+        backend.prepare_process()
         print(summarise(run(config)))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)

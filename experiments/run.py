@@ -31,7 +31,7 @@ from trqam_jax.evaluation import Slots, evaluate, start_seeds
 from trqam_jax.replay import Replay
 from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
-from trqam_jax.types import Params, Spec
+from trqam_jax.types import Array, Params, Spec
 
 RESIDENT_SHARE = 0.75  # of a device's memory that data may take; the rest is the replicas'
 
@@ -260,7 +260,7 @@ def cloned_policy(
         return None, 0
     try:
         meta = checkpoint.read_meta(place, checkpoint.POLICY)
-        shapes = jax.eval_shape(lambda: create("bc", own, domain, meta["seeds"])).train.params["actor"]
+        shapes = trainer.replica_shapes(*creation("bc", own, domain, meta["seeds"])).train.params["actor"]
         velocity = checkpoint.load(place, shapes)
     except checkpoint.Damaged as error:
         way_out = "" if config.bc.checkpoint else f"; move {place.parents[1]} away to have it cloned again"
@@ -294,7 +294,8 @@ def clone(config: ConfigDict, domain: suite.Domain, dataset: data.Dataset | Stre
         start = starting_place(folder, checkpoints, {"bc": schedule})
         recorder = Recorder(folder, config, [Replica("", seed) for seed in seeds], schedule.keeps(start))
         source, streams = trainer.Source(dataset, jnp.zeros(len(seeds), jnp.int32)), stack_streams(seeds, "bc")
-        rules, policies, totals = trainer.Rules(config.train.batch_size), create("bc", config, domain, seeds), None
+        policies = trainer.create_replicas(*creation("bc", config, domain, seeds))
+        rules, totals = trainer.Rules(config.train.batch_size), None
         if start.step:
             totals = trainer.zero_totals(policies, source, streams, rules)
             policies, totals = checkpoints.load(start, (policies, totals))
@@ -338,20 +339,22 @@ def evaluation(
     tqdm.write(f"{phase} {step}: success {episodes.success.mean():.3f} over {episodes.success.size} episodes")
 
 
-def create(name: str, config: ConfigDict, domain: suite.Domain, seeds: list[int]) -> AbstractAgent:
-    """Fresh replicas, one per entry of seeds."""
+def creation(
+    name: str, config: ConfigDict, domain: suite.Domain, seeds: list[int]
+) -> tuple[type[AbstractAgent], Array, Spec, FrozenConfigDict]:
+    """What fresh replicas are made from, one per entry of seeds."""
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
     keys, own = stack_streams(seeds, "bc" if name == "bc" else "offline").init, config.agent.to_dict()
     if configuration.budgets(config) != (None,):
         own["kl_budget"] = own["kl_budget"][0]  # only what a replica starts with, and make_agents gives each its own
-    return trainer.create_replicas(agents.AGENTS[name], keys, spec, FrozenConfigDict(own))
+    return agents.AGENTS[name], keys, spec, FrozenConfigDict(own)
 
 
 def make_agents(
     name: str, config: ConfigDict, domain: suite.Domain, replicas: list[Replica], velocity: Params | None
 ) -> AbstractAgent:
     """Replicas that start from the cloned policies, if there are any, each with its own KL budget if they differ."""
-    made = create(name, config, domain, [replica.seed for replica in replicas])
+    made = trainer.create_replicas(*creation(name, config, domain, [replica.seed for replica in replicas]))
     if configuration.budgets(config) != (None,):
         made = made.replace(dual=made.dual.with_budget(jnp.array([replica.kl_budget for replica in replicas])))
     return made if velocity is None else trainer.load_cloned(made, velocity)

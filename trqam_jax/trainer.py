@@ -25,19 +25,20 @@ from trqam_jax.streams import Streams
 from trqam_jax.types import Array, Params, Spec
 
 
+@functools.partial(jax.jit, static_argnames=("agent_class", "spec", "config"))
+def _create(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
+    # One after the other: vmap's program takes twice as long to compile from four replicas on.
+    return jax.lax.map(lambda key: agent_class.create(key, spec, config), keys)
+
+
 def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
     """R fresh agents from keys (R,); every array of the result has a leading R."""
-    return _creation()(agent_class, keys, spec, config)
+    return _create.lower(agent_class, keys, spec, config).compile(backend.compiler_options())(keys)
 
 
-@functools.cache
-def _creation() -> Callable[..., Any]:
-    def create(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
-        # One after the other: vmap's program takes twice as long to compile from four replicas on.
-        return jax.lax.map(lambda key: agent_class.create(key, spec, config), keys)
-
-    static = "agent_class", "spec", "config"
-    return jax.jit(create, static_argnames=static, compiler_options=backend.compiler_options())
+def replica_shapes(agent_class: type[AbstractAgent], keys: Array, spec: Spec, config: FrozenConfigDict):
+    """What `create_replicas` returns, as shapes; nothing is computed."""
+    return _create.eval_shape(agent_class, keys, spec, config)
 
 
 @jax.jit
@@ -253,7 +254,7 @@ class Population:
         for part in self._slices:
             split, copied = shardings(part.stop - part.start)
             # Sliced only where there are several: a slice is a copy.
-            piece = own if len(self._slices) == 1 else jax.tree.map(lambda x, part=part: x[part], own)
+            piece = own if len(self._slices) == 1 else _part(own, part.start, part.stop - part.start)
             piece = jax.device_put(piece, split)
             self._passes.append(piece)
             if isinstance(source.data, Stream):
@@ -324,8 +325,19 @@ class _Pass(NamedTuple):
     streams: Streams
 
 
+@functools.partial(jax.jit, static_argnames="size")
+def _part(tree: Any, start: int, size: int) -> Any:
+    """Rows start .. start + size - 1 of every array: one program for all of them and every start."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), tree)
+
+
 def _join(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    """Of passes in their order; where they lie on different devices they meet on the first."""
+    if len(parts) == 1:
+        return parts[0]
+    if len({frozenset(x.sharding.device_set) for x in jax.tree.leaves(parts)}) > 1:
+        parts = jax.device_put(parts, jax.devices()[0])
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 
 def _plan(own: _Pass, data: Dataset | Block, rules: Rules, per_pass: int) -> tuple[dict, list[slice], Memory]:

@@ -1,5 +1,6 @@
 """The paired comparison, and that two methods under one seed really see the same."""
 
+import os
 import subprocess
 import sys
 
@@ -99,7 +100,9 @@ def test_the_command(tmp_path):
         *[f"--out_dir={tmp_path}", "--group=g", "--bc_steps=10", "--offline_steps=10", "--eval_episodes=1"],
         *["--config.agent.hidden_dims=16,16", "--config.train.batch_size=16"],
     ]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}  # compiled as a user's are
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "compiled")
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     assert "trqam minus it" in output
     folder = tmp_path / "g" / "cube-single"
     assert len(list(folder.glob("cloned-*"))) == 1  # one cloning stage for both

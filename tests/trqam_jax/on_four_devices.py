@@ -35,6 +35,10 @@ spread, six, _ = trained(6, 6)  # six do not divide by four: three devices take 
 assert spread == {3}, spread
 first_four = jax.tree.map(lambda x: np.asarray(x)[:4], six)
 tiny.assert_trees_close(first_four, jax.device_get(alone), rtol=1e-3)
+spread, three, _ = trained(3, 2)  # two passes: of one replica, and of two on as many devices
+assert spread == {1}, spread
+first_three = jax.tree.map(lambda x: np.asarray(x)[:3], alone)
+tiny.assert_trees_close(jax.device_get(three), first_three, rtol=1e-3)
 spread, streamed, _ = trained(4, 0, streaming.Stream(tiny.on_host(data), most_updates=2))
 assert spread == {4}, spread
 jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), jax.device_get(streamed))

@@ -126,7 +126,7 @@ def test_programs_on_the_cpu_take_the_working_memory_of_those_before():
         own = ("MALLOC_", "GLIBC_TUNABLES")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
         environment["JAX_PLATFORMS"] = "cpu"
-        command = [sys.executable, "-c", MEMORY, how]
-        return int(subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=-1, timeout=120).stdout)
+        settings = dict(cwd=ROOT, env=environment, check=True, timeout=120)
+        return int(subprocess.run([sys.executable, "-c", MEMORY, how], stdout=subprocess.PIPE, **settings).stdout)
 
     assert pages("keep") < 0.2 * pages("return")
