@@ -227,7 +227,8 @@ class Memory(NamedTuple):
 
 
 class Population:
-    """R replicas in training: states and running sums, in passes of one dispatch each, spread over the devices.
+    """R replicas in training: states and running sums, in passes of one dispatch each, spread over the devices. What it
+    is given of them (agents, totals, replay) is its own from then on: the arrays are overwritten or freed.
 
     A pass holds at most `per_pass` replicas; no number depends on it but by rounding. 0 lets the suite choose: on a CPU
     one replica per device (its products fill the cores already, and stay nearer to the caches), elsewhere as many as
@@ -251,10 +252,8 @@ class Population:
         own = _Pass(agents, totals, source.task, source.replay, streams)
         self._programs, self._slices, self.memory = _plan(own, source.shown(form).data, rules, per_pass)
         self._passes, self._feeds, copies = [], [], {}
-        for part in self._slices:
+        for part, piece in zip(self._slices, _cut(own, self._slices), strict=True):
             split, copied = shardings(part.stop - part.start)
-            # Sliced only where there are several: a slice is a copy.
-            piece = own if len(self._slices) == 1 else _part(own, part.start, part.stop - part.start)
             piece = jax.device_put(piece, split)
             self._passes.append(piece)
             if isinstance(source.data, Stream):
@@ -325,10 +324,21 @@ class _Pass(NamedTuple):
     streams: Streams
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _part(tree: Any, start: int, size: int) -> Any:
-    """Rows start .. start + size - 1 of every array: one program for all of them and every start."""
-    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), tree)
+_part = jax.jit(jax.lax.dynamic_slice_in_dim, static_argnames="slice_size")  # one program wherever the part begins
+
+
+def _cut(own: _Pass, slices: list[slice]) -> list[_Pass]:
+    """The passes' pieces. Of several the whole is freed array by array, so that no memory must hold replicas twice."""
+    if len(slices) == 1:
+        return [own]
+    leaves, structure = jax.tree.flatten(own)
+    freed = {id(x) for x in jax.tree.leaves((own.agents, own.totals, own.replay))}
+    pieces = []
+    for leaf in leaves:
+        pieces.append([_part(leaf, part.start, slice_size=part.stop - part.start) for part in slices])
+        if id(leaf) in freed:
+            leaf.delete()
+    return [jax.tree.unflatten(structure, piece) for piece in zip(*pieces, strict=True)]
 
 
 def _join(parts: list[Any]) -> Any:

@@ -197,6 +197,18 @@ def population(per_pass, seeds=(3, 4, 5), tasks=(0, 1, 0)):
     return trainer.Population(made, trainer.Source(data, tasks), streams, RULES, per_pass=per_pass)
 
 
+def test_cut_into_passes_replicas_are_held_once():
+    data, tasks = tiny.dataset(), jnp.array([0, 1, 0])
+    made, totals, streams = start("trqam", (3, 4, 5), tasks, data)
+    params = leaves(made.train.params)
+    source = trainer.Source(data, tasks)
+    replicas = trainer.Population(made, source, streams, RULES, per_pass=2, totals=totals)
+    assert all(x.is_deleted() for x in jax.tree.leaves((made, totals)))
+    assert not any(x.is_deleted() for x in jax.tree.leaves((source, streams)))
+    for whole, joined in zip(params, leaves(replicas.agents.train.params), strict=True):
+        np.testing.assert_array_equal(whole, joined)
+
+
 def test_how_replicas_are_divided_changes_no_number_but_by_rounding():
     """Three in one pass, two and one, or each alone; alone, on a CPU, to the bit what a single run computes."""
     results = []
