@@ -22,14 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import app, flags
 
-from envs import convert, generate, ogbench, suite
+import envs
+from envs.ogbench import convert, generate
+from envs.ogbench import files as ogbench
 from trqam_jax.errors import UserError
 
 BATCH = 256
 NETWORKS = {(128,) * 3: 50, (512,) * 4: 5}  # hidden_dims: updates in a block, few so that many blocks are used up
 
 
-def write_shards(source: pathlib.Path, domain: suite.Domain, folder: pathlib.Path, rows: int, shards: int) -> int:
+def write_shards(source: pathlib.Path, domain: envs.Domain, folder: pathlib.Path, rows: int, shards: int) -> int:
     """Shards of equal size, together of at least `rows` rows; returns how many there are."""
     with np.load(source) as file:
         length = len(file["observations"])
@@ -60,14 +62,14 @@ def simulator(env: str) -> None:
     """What every conversion needs besides data."""
     from ogbench import relabel_utils  # noqa: F401
 
-    made = ogbench.make_env(suite.DOMAINS[env], 1)
+    made = ogbench.make_env(envs.DOMAINS[env], 1)
     made.reset(seed=0)
     made.close()
 
 
 def arrays_of(folder: pathlib.Path, env: str) -> ogbench.Arrays:
     """The converted arrays of the domain's default task."""
-    domain = suite.DOMAINS[env]
+    domain = envs.DOMAINS[env]
     return ogbench.load(folder, domain, [domain.default_task], domain.horizon, sparse=False, shards=0)
 
 
@@ -127,7 +129,7 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
     from trqam_jax.types import Spec
 
     backend.prepare_process()
-    domain = suite.DOMAINS[env]
+    domain = envs.DOMAINS[env]
     config = agents.default_config("trqam")
     config["hidden_dims"] = hidden_dims
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
@@ -153,7 +155,7 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
 
 
 def main(_) -> None:
-    domain = suite.DOMAINS[FLAGS.env]
+    domain = envs.DOMAINS[FLAGS.env]
     with tempfile.TemporaryDirectory(dir=FLAGS.out_dir) as place:
         folder = pathlib.Path(place) / "shards"
         folder.mkdir()

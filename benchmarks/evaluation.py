@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from envs import ogbench, simulator, suite
-from envs.slots import VectorSlots
-from envs.workers import Workers
+import envs
+from envs.ogbench import files as ogbench
+from envs.vector import simulator
+from envs.vector.slots import VectorSlots
+from envs.vector.workers import Workers
 
 SIZES = {"512x4": (512, 512, 512, 512), "128x3": (128, 128, 128)}
 
@@ -22,7 +24,7 @@ SIZES = {"512x4": (512, 512, 512, 512), "128x3": (128, 128, 128)}
 class Raw:
     """A process with one environment and the loop everybody writes."""
 
-    def __init__(self, domain: suite.Domain, task: int):
+    def __init__(self, domain: envs.Domain, task: int):
         self._env = ogbench.make_env(domain, task)
         ogbench.reset(self._env, 0)
 
@@ -87,7 +89,7 @@ class Observed:
         return [(int(self._seeds[p]), np.concatenate(self._chunks[p])[: lengths[p]]) for p in places]
 
 
-def replicas(domain: suite.Domain, size: str, count: int) -> Any:
+def replicas(domain: envs.Domain, size: str, count: int) -> Any:
     """Untrained TRQAM policies: how long they take does not depend on what they have learnt."""
     import jax
     from ml_collections import FrozenConfigDict
@@ -103,7 +105,7 @@ def replicas(domain: suite.Domain, size: str, count: int) -> Any:
     return trainer.create_replicas(agents.AGENTS["trqam"], keys, spec, FrozenConfigDict(config))
 
 
-def measure(domain: suite.Domain, cores: int) -> None:
+def measure(domain: envs.Domain, cores: int) -> None:
     """The rows of one domain. Raw and evaluation take turns, and medians are printed: a machine is rarely quiet."""
     import jax
 
@@ -153,7 +155,7 @@ def main(_) -> None:
     found = versions()
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     for name in FLAGS.env:
-        measure(suite.parse_env(name)[0], FLAGS.workers or simulator.cpu_count())
+        measure(envs.parse_env(name)[0], FLAGS.workers or simulator.cpu_count())
 
 
 if __name__ == "__main__":

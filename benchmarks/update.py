@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import agents
 from benchmarks import flops
-from experiments.phases import Offline
+from experiments.training.phases import Offline
 from trqam_jax import backend, data, trainer
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from experiments.interrupt import Interrupted
+from experiments.training.interrupt import Interrupted
 from trqam_jax.errors import UserError, suggest
 
 #: The exit status of a run that a signal stopped and that the same command continues (sysexits.h calls it TEMPFAIL).

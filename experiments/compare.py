@@ -137,9 +137,9 @@ def configurations(names: list[str], argv: list[str]) -> list:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
+    from experiments.analysis.summary import summarise
     from experiments.config import as_text as config_text
-    from experiments.run import run
-    from experiments.summary import summarise
+    from experiments.training.run import run
     from trqam_jax import backend
 
     try:

@@ -10,8 +10,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import agents
-from envs import suite
-from envs.ogbench import DEFAULT_DATASET_DIR
+import envs
+from envs.ogbench.files import DEFAULT_DATASET_DIR
 from trqam_jax.backend import PRECISIONS
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.logging import MIRRORS
@@ -113,12 +113,12 @@ def resolve(
     """The locked configuration. settings: typed values by flat key; overrides: texts of --config.key=text."""
     if agent not in agents.AGENTS:
         raise UserError(f"Unknown agent {agent!r}.{suggest(agent, agents.AGENTS)}")
-    domain, task = suite.parse_env(env)
+    domain, task = envs.parse_env(env)
     config = ConfigDict({**base(), "agent": agents.default_config(agent)})
-    config.agent_name, config.env, config.protocol = agent, domain.name, suite.protocol(protocol).name
+    config.agent_name, config.env, config.protocol = agent, domain.name, envs.get_protocol(protocol).name
     config.tasks = _tasks(domain, env, task, tasks)
-    config.run.seeds = _seeds(suite.protocol(protocol), seeds, num_seeds)
-    for key, value in suite.settings(domain, protocol, agent).items():
+    config.run.seeds = _seeds(envs.get_protocol(protocol), seeds, num_seeds)
+    for key, value in envs.settings(domain, protocol, agent).items():
         _set(config, key, value)
     for key, value in (settings or {}).items():
         _set(config, key, value)
@@ -132,7 +132,7 @@ def resolve(
     return config.lock()
 
 
-def _tasks(domain: suite.Domain, env: str, task: int, tasks: str | None) -> tuple[int, ...]:
+def _tasks(domain: envs.Domain, env: str, task: int, tasks: str | None) -> tuple[int, ...]:
     if tasks is None:
         return (task,)
     if "-task" in env:
@@ -144,11 +144,11 @@ def _tasks(domain: suite.Domain, env: str, task: int, tasks: str | None) -> tupl
     except ValueError:
         raise UserError(f"--tasks={tasks}: expected numbers like 1,3 or the word all") from None
     for number in result:
-        suite.check_task(domain, number)
+        envs.check_task(domain, number)
     return _distinct("--tasks", result)
 
 
-def _seeds(protocol: suite.Protocol, seeds: list[str] | None, num_seeds: int | None) -> tuple[int, ...]:
+def _seeds(protocol: envs.Protocol, seeds: list[str] | None, num_seeds: int | None) -> tuple[int, ...]:
     if seeds and num_seeds is not None:
         raise UserError("--seeds and --num_seeds both given; use one of them")
     if seeds:
@@ -269,7 +269,7 @@ def _check(config: ConfigDict) -> None:
     if config.online.kl_budget is not None and len(budgets(config)) > 1:
         several = ",".join(map(str, budgets(config)))
         raise UserError(f"--kl_budget_online={config.online.kl_budget}: leave it out, the replicas have {several}")
-    horizon = suite.DOMAINS[config.env].horizon
+    horizon = envs.DOMAINS[config.env].horizon
     if config.online.balanced_sampling and config.online.start_training < horizon:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")
     if config.bc.checkpoint and config.bc.steps:
@@ -314,10 +314,10 @@ def as_text(config: ConfigDict) -> str:
 
 def notes(config: ConfigDict) -> dict[str, str]:
     """{setting: where its value is from}, for those whose source a reader must know."""
-    domain, agent = suite.DOMAINS[config.env], config.agent_name
+    domain, agent = envs.DOMAINS[config.env], config.agent_name
     flat, result = flatten(config), {}
-    usual = flatten({"agent": agents.default_config(agent)}) | suite.settings(domain, config.protocol, agent)
-    for key, source in suite.notes(domain, config.protocol, agent).items():
+    usual = flatten({"agent": agents.default_config(agent)}) | envs.settings(domain, config.protocol, agent)
+    for key, source in envs.notes(domain, config.protocol, agent).items():
         result[key] = source if flat[key] == usual[key] else f"set by hand; else {usual[key]}, {source}"
     return result
 

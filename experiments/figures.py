@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
-from experiments.results import Row, RunData, method, read_runs, read_train
+from experiments.analysis.rows import Row, RunData, method, read_runs, read_train
 from trqam_jax import stats
 from trqam_jax.errors import UserError, suggest
 

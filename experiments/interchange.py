@@ -16,12 +16,12 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from envs import suite
+import envs
 from experiments import cli
-from experiments.cells import ALL, BENCHMARK, parse_scope, scope
-from experiments.results import Curves, Line, Point, Source, mixtures, name_unfinished, read_runs, sources
-from trqam_jax import safe_pickle
+from experiments.analysis.cells import ALL, BENCHMARK, parse_scope, scope
+from experiments.analysis.rows import Curves, Line, Point, Source, mixtures, name_unfinished, read_runs, sources
 from trqam_jax.errors import UserError
+from trqam_jax.interop import safe_pickle
 
 INTERVAL, OFFLINE, ONLINE_ROWS = 50_000, 1_000_000, 10
 
@@ -96,7 +96,7 @@ def _checked_steps(where: str, array: Any, release: Release, name: str) -> list[
 def _check_domains(path: pathlib.Path, curves: Curves) -> None:
     """A line on stderr where a domain is not the mean of its tasks: the domain's own values are used."""
     for line, curve in curves.items():
-        num_tasks = suite.DOMAINS[line.domain].num_tasks
+        num_tasks = envs.DOMAINS[line.domain].num_tasks
         tasks = [curves.get(line._replace(task=task)) for task in range(1, num_tasks + 1)]
         if line.task is None and all(tasks):
             off = [abs(p.success - np.mean([task[s].success for task in tasks if s in task])) for s, p in curve.items()]
@@ -122,7 +122,7 @@ def dump(by_phase: dict[str, Curves], release: Release) -> dict[tuple[str, str],
                 for seed in seeds
             ]
             result[scope(domain, task), method] = np.array([[_at(curve, step) for curve in curves] for step in steps])
-        if len(tasks) == suite.DOMAINS[domain].num_tasks:
+        if len(tasks) == envs.DOMAINS[domain].num_tasks:
             result[scope(domain), method] = np.mean([result[scope(domain, task), method] for task in tasks], axis=0)
     for method in sorted({method for _, method in result}):
         if all((domain, method) in result for domain in BENCHMARK):

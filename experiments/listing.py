@@ -1,7 +1,7 @@
 """What `main.py --list` prints."""
 
 import agents
-from envs import suite
+import envs
 
 
 def listing() -> str:
@@ -10,12 +10,12 @@ def listing() -> str:
     for name, agent in agents.AGENTS.items():
         lines.append(f"  {name:<20} {(agent.__doc__ or '').splitlines()[0]}")
     lines.append("environments (--env; --tasks=1,2,... or all)")
-    for domain in suite.DOMAINS.values():
+    for domain in envs.DOMAINS.values():
         kind = "benchmark" if domain.benchmark else "for tests and demos"
         lines.append(
             f"  {domain.name:<20} {domain.dataset:<9} tasks 1-{domain.num_tasks}, default {domain.default_task}; "
             f"O={domain.observation_dim} A={domain.action_dim} H={domain.horizon}; {kind}"
         )
     lines.append("protocols (--protocol)")
-    lines += [f"  {protocol.name:<20} {protocol.description}" for protocol in suite.PROTOCOLS.values()]
+    lines += [f"  {protocol.name:<20} {protocol.description}" for protocol in envs.PROTOCOLS.values()]
     return "\n".join(lines)

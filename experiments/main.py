@@ -25,9 +25,9 @@ def main(argv: list[str]) -> None:
 
         print(listing())
         return
+    from experiments.analysis.summary import summarise
     from experiments.config import as_text
-    from experiments.run import run
-    from experiments.summary import summarise
+    from experiments.training.run import run
     from trqam_jax import backend
 
     try:

@@ -21,9 +21,11 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from envs import suite
-from experiments import cli, engines, lock, manifest
-from experiments.manifest import State, Sweep
+import envs
+from experiments import cli
+from experiments.sweeps import engines, manifest
+from experiments.sweeps.manifest import State, Sweep
+from experiments.training import lock
 from trqam_jax.errors import UserError, suggest
 
 COMMANDS = ("run", "status", "retry")
@@ -61,7 +63,7 @@ def place() -> pathlib.Path:
 
 def planned(argv: list[str]) -> Sweep:
     """The sweep that the flags and argv's --config.key=value ask for."""
-    from experiments import plan
+    from experiments.sweeps import plan
 
     if cli.SHARED["env"].present:
         raise UserError(f"--env={cli.SHARED['env'].value}: a sweep has --envs=..., or --suite=ogbench50")
@@ -71,7 +73,7 @@ def planned(argv: list[str]) -> Sweep:
     flags_given = {n: f.value for n, f in cli.SHARED.items() if n not in _PER_JOB and f.value is not None}
     request = plan.Request(
         agents=AGENTS.value,
-        envs=ENVS.value or [domain.name for domain in suite.BENCHMARK],
+        envs=ENVS.value or [domain.name for domain in [domain for domain in envs.DOMAINS.values() if domain.benchmark]],
         tasks=cli.SHARED["tasks"].value or ("all" if SUITE.value else None),
         seeds=cli.SHARED["seeds"].value,
         num_seeds=cli.SHARED["num_seeds"].value,
@@ -85,7 +87,7 @@ def planned(argv: list[str]) -> Sweep:
 
 def estimate(sweep: Sweep) -> str:
     """The jobs as a table, with hours of training on the measured device where there is a measurement."""
-    from experiments import plan
+    from experiments.sweeps import plan
 
     costs = plan.costs(sweep.jobs.values(), pathlib.Path(BENCHMARK.value)) if BENCHMARK.value else {}
     rows = [["job", "replicas", "updates of each", "hours", "after"]]

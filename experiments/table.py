@@ -17,9 +17,11 @@ from typing import Any, TextIO
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from envs import suite
-from experiments import aggregates, cli, grid, interchange
-from experiments.cells import (
+import envs
+from experiments import cli, interchange
+from experiments.analysis import grid
+from experiments.analysis import statistics as aggregates
+from experiments.analysis.cells import (
     ALL,
     PUBLISHED,
     PUBLISHED_STEPS,
@@ -35,7 +37,7 @@ from experiments.cells import (
     scope,
     step_of,
 )
-from experiments.results import Source, mixtures, name_unfinished, read_runs, sources
+from experiments.analysis.rows import Source, mixtures, name_unfinished, read_runs, sources
 from trqam_jax.errors import UserError
 
 FORMATS = ("markdown", "latex", "csv")
@@ -143,7 +145,7 @@ def caption(rows: list[Results], arguments: Namespace, remarks: list[str]) -> st
 def as_grid(rows: list[Results], text: str, *, per_task: bool) -> grid.Grid:
     """Methods x domains and "all"; or tasks x methods."""
     present = {name for row in rows for name in row.cells}
-    tasks = [scope(domain.name, task) for domain in suite.DOMAINS.values() for task in range(1, domain.num_tasks + 1)]
+    tasks = [scope(domain.name, task) for domain in envs.DOMAINS.values() for task in range(1, domain.num_tasks + 1)]
     scopes = [name for name in (tasks if per_task else [*SCOPES, ALL]) if name in present]
     if not scopes:
         raise UserError("there is no result of a single task" if per_task else "there is no result of a domain")

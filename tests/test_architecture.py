@@ -40,6 +40,6 @@ def test_only_networks_imports_linen():
 
 def test_what_workers_import_never_imports_jax():
     """Spawned workers import these and the main module; a worker with JAX would take a second and 300 MB more."""
-    modules = "envs.slots, envs.actors, envs.ogbench, envs.generate, experiments.main"
+    modules = "envs.vector.slots, envs.vector.actors, envs.ogbench.files, envs.ogbench.generate, experiments.main"
     code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import config as configuration
-from experiments.records import folder_of
+from experiments.training.records import folder_of
 from trqam_jax.errors import UserError
 
 

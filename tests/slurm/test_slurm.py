@@ -8,7 +8,7 @@ import time
 import cluster
 import pytest
 
-from experiments import engines, manifest
+from experiments.sweeps import engines, manifest
 from trqam_jax.logging import read_csv
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""OGBench: its domains, files and simulators."""

@@ -1,0 +1,327 @@
+"""OGBench: simulators, dataset files with validation, and where the files come from."""
+
+import hashlib
+import os
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from envs.ogbench import download, generate, mapped
+from envs.ogbench.suite import DOMAINS, Domain
+from envs.vector import simulator
+from trqam_jax.errors import UserError
+
+DEFAULT_DATASET_DIR = "~/.ogbench/data"
+ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
+
+
+class DataError(UserError):
+    """A dataset is missing or is not what it should be."""
+
+
+class Arrays(NamedTuple):
+    """A dataset in host memory or in memory-mapped files; the fields of `trqam_jax.data.Dataset`."""
+
+    observations: np.ndarray  # (M, O) float32
+    actions: np.ndarray  # (N, A) float32
+    rows: np.ndarray  # (N,) int32
+    terminals: np.ndarray  # (N,) bool
+    rewards: list[np.ndarray]  # T of (N,) float32
+    masks: list[np.ndarray]  # T of (N,) float32
+    bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
+
+
+def make_env(domain: Domain, task: int, **kwargs: Any) -> Any:
+    """The simulator of one task, with its time limit."""
+    return simulator.make(domain.env_id(task), **kwargs)
+
+
+def set_task(env: Any, task: int) -> None:
+    """Let the next reset start another task of the same domain; a new simulator would take about a second."""
+    env.unwrapped._reward_task_id = task
+
+
+def reset(env: Any, seed: int) -> np.ndarray:
+    """Start the episode that belongs to `seed`. Mazes use numpy's global generator and random steps in reset."""
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    env.unwrapped.action_space.seed(seed)
+    observation, _ = env.reset(seed=seed)
+    return observation
+
+
+def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str, np.ndarray]:
+    """These arrays of one file; DataError if the file is missing or damaged, or has them not."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file (expected {domain.dataset_name} data as an OGBench npz)")
+    try:
+        # Opened here, because np.load(path) leaves a damaged file open.
+        with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(stream, allow_pickle=False) as file:
+            missing = [key for key in needed if key not in file]
+            if missing:
+                raise DataError(
+                    f"{path}: has no {', '.join(missing)}; expected an OGBench file with {', '.join(needed)}"
+                )
+            return {key: file[key] for key in needed}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: not a readable npz, truncated or damaged ({error}); remove it and get it again"
+        ) from error
+
+
+def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
+    """The arrays of one OGBench file, checked; DataError names the file and what was expected."""
+
+    def expect(condition: Any, message: str) -> None:
+        if not condition:
+            raise DataError(f"{path}: {message}")
+
+    needed = ["observations", "actions", "terminals", "qpos"]
+    if domain.name.startswith(("scene", "puzzle")):
+        needed.append("button_states")
+    arrays = _read(path, needed, domain)
+    sizes = {"observations": domain.observation_dim, "actions": domain.action_dim}
+    for key, size in sizes.items():
+        array = arrays[key]
+        expect(
+            array.ndim == 2 and array.shape[1] == size,
+            f"{key} have shape {array.shape}, expected (rows, {size}) for {domain.name}; is it another domain's file?",
+        )
+        expect(array.dtype == np.float32, f"{key} are {array.dtype}, expected float32")
+    rows = len(arrays["observations"])
+    for key, array in arrays.items():
+        expect(len(array) == rows, f"{key} have {len(array)} rows, observations {rows}")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            first = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise DataError(f"{path}: {key} are not finite, first in row {first} of {rows}")
+    expect(rows >= 2, f"has {rows} rows, expected at least 2")
+    expect(np.abs(arrays["actions"]).max() <= 1.0 + 1e-6, "actions leave [-1, 1]")
+    terminals = arrays["terminals"]
+    expect(terminals.shape == (rows,) and np.isin(terminals, (0, 1)).all(), "terminals are not one 0 or 1 per row")
+    arrays["terminals"] = terminals = terminals.astype(bool)
+    expect(terminals[-1], "the last row does not end an episode; is the file cut off?")
+    expect(not terminals[0] and not (terminals[1:] & terminals[:-1]).any(), "has an episode without any transition")
+    return arrays
+
+
+def fingerprint(path: pathlib.Path, shards: int) -> str:
+    """A digest of the arrays of a file, or of the shards of a folder, from the checksums inside: quick even for 10 GB.
+
+    Where a file lies, and which versions it says that made it, do not enter.
+    """
+    total = hashlib.sha256()
+    for file in shard_files(path, shards):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+                    if entry.filename != "provenance.npy":
+                        total.update(f"{entry.filename} {entry.file_size} {entry.CRC}\n".encode())
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{file}: not a readable npz, truncated or damaged ({error})") from error
+    return total.hexdigest()[:16]
+
+
+def shard_files(path: pathlib.Path, shards: int) -> list[pathlib.Path]:
+    """The file itself, or the first `shards` (0: all) of a folder of *-000.npz, *-001.npz, ..., without a gap."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if re.search(r"-\d{3}\.npz$", p.name))
+    if not files:
+        raise DataError(f"{path}: holds no shards, expected files named *-000.npz, *-001.npz, ...")
+    names = {file.name for file in files}
+    count = shards or int(files[-1].stem[-3:]) + 1
+    wanted = [f"{files[0].name[:-7]}{number:03d}.npz" for number in range(count)]
+    for name in wanted:
+        if name not in names:
+            raise DataError(
+                f"{path}: holds {len(files)} shards, expected {count}: {name} is missing; "
+                "set --config.data.shards to use fewer"
+            )
+    for name in wanted:
+        _check_partner(path / name)
+    return [path / name for name in wanted]
+
+
+def _check_domain(file: pathlib.Path, domain: Domain, env: Any, qpos: np.ndarray) -> None:
+    """DataError if the file is another domain's, as far as its name, provenance and state sizes tell."""
+    made = (generate.provenance(file) or {}).get("domain", domain.name)
+    names = [other.name for other in DOMAINS.values() if file.name.startswith(other.dataset_name.removesuffix("-v0"))]
+    for other in (made, *names):
+        if other != domain.name:
+            raise DataError(f"{file}: holds data of {other}, expected {domain.name}")
+    env.reset(seed=0)
+    simulator_of = env.unwrapped
+    size = len((simulator_of._data if hasattr(simulator_of, "_data") else simulator_of.data).qpos)
+    if qpos.shape[1] != size:
+        raise DataError(f"{file}: qpos have {qpos.shape[1]} columns, the simulator of {domain.name} has {size}")
+
+
+def partner(path: pathlib.Path) -> pathlib.Path:
+    """The validation file that belongs to a training file."""
+    return path.with_name(f"{path.stem}-val.npz")
+
+
+def _check_partner(file: pathlib.Path) -> None:
+    if not partner(file).exists():
+        raise DataError(f"{file}: its validation partner {partner(file).name} is not beside it")
+
+
+class Size(NamedTuple):
+    """Of a dataset, as far as terminals tell: quick, and before anything is loaded."""
+
+    rows: int
+    bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
+
+    @property
+    def transitions(self) -> int:
+        return self.bounds[-1]
+
+    def nbytes(self, domain: Domain, num_tasks: int) -> int:
+        """What its arrays take."""
+        return sum(form.nbytes for form in self.forms(domain, range(num_tasks), sparse=False).values())
+
+    def forms(self, domain: Domain, tasks: Sequence[int], *, sparse: bool) -> dict[str, mapped.Form]:
+        """Names, shapes and types of its arrays, one of rewards and one of masks per task."""
+        n = self.transitions
+        return {
+            "observations": mapped.Form((self.rows, domain.observation_dim), np.float32),
+            "actions": mapped.Form((n, domain.action_dim), np.float32),
+            "rows": mapped.Form((n,), np.int32),
+            "terminals": mapped.Form((n,), np.bool_),
+            **{name: mapped.Form((n,), np.float32) for task in tasks for name in task_names(task, sparse)},
+        }
+
+
+def task_names(task: int, sparse: bool) -> tuple[str, str]:
+    """What a task's rewards and masks are called; masks do not depend on `sparse`."""
+    return f"rewards-task{task}{'-sparse' if sparse else ''}", f"masks-task{task}"
+
+
+def measure(path: pathlib.Path, domain: Domain, *, shards: int, horizon: int = 1) -> Size:
+    """The size of a file, or of the first `shards` (0: all) of a folder; DataError names one without any window."""
+    rows, counts = 0, []
+    for file in shard_files(path, shards):
+        terminals = _read(file, ["terminals"], domain)["terminals"]
+        rows += len(terminals)
+        counts.append(int(len(terminals) - np.count_nonzero(terminals)))
+        if counts[-1] < horizon:
+            raise DataError(f"{file}: {counts[-1]} transitions, expected at least a window of {horizon}")
+    if rows >= 2**31:
+        raise DataError(f"{path}: more than 2^31 rows; set --config.data.shards to use fewer")
+    return Size(rows, (0, *np.cumsum(counts).tolist()))
+
+
+def load(path: pathlib.Path, domain: Domain, tasks: list[int], horizon: int, *, sparse: bool, shards: int) -> Arrays:
+    """A plain file, or the first `shards` (0: all) of a folder of *-000.npz, ..., with rewards of the given tasks.
+
+    A plain file is read into memory, with its actions kept off the bounds. Shards are converted, once, and their
+    arrays are read-only maps of the converted files. sparse: every non-zero reward becomes -1.
+    """
+    size = measure(path, domain, shards=shards, horizon=horizon)
+    if path.is_dir():
+        arrays = _converted(path, domain, size.forms(domain, tasks, sparse=sparse), tasks, sparse, shards)
+    else:
+        (arrays,) = _transitions([path], domain, tasks, sparse)
+        arrays["actions"] = np.clip(arrays["actions"], -ACTION_CLIP, ACTION_CLIP)
+    own = (arrays[name] for name in ("observations", "actions", "rows", "terminals"))
+    rewards, masks = zip(*([arrays[name] for name in task_names(task, sparse)] for task in tasks), strict=True)
+    return Arrays(*own, list(rewards), list(masks), size.bounds)
+
+
+def converted_folder(path: pathlib.Path, domain: Domain, shards: int) -> pathlib.Path:
+    """Where the memory-mapped form of a folder's shards lies."""
+    return path / f"converted-{domain.name}-{fingerprint(path, shards)}"
+
+
+def _converted(
+    path: pathlib.Path, domain: Domain, forms: dict[str, mapped.Form], tasks: list[int], sparse: bool, shards: int
+) -> dict[str, np.ndarray]:
+    """Maps of the converted files, after those that are not there yet were made, one shard in memory at a time."""
+    folder, files = converted_folder(path, domain, shards), shard_files(path, shards)
+
+    def make(missing: Mapping[str, mapped.Form]) -> Iterator[Mapping[str, np.ndarray]]:
+        size = sum(form.nbytes for form in missing.values()) / 2**30
+        print(f"converting {len(files)} shards, once: {size:,.2f} GiB into {folder}", flush=True)
+        return _transitions(tqdm(files, unit="shard"), domain, tasks, sparse)
+
+    return mapped.maps(folder, forms, make)
+
+
+def _transitions(
+    files: Iterable[pathlib.Path], domain: Domain, tasks: list[int], sparse: bool
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of one file after the other, `rows` counted from the first row of all."""
+    env, first = make_env(domain, tasks[0]), 0
+    try:
+        for file in files:
+            piece = _of_file(file, domain, env, tasks, sparse)
+            piece["rows"] += np.int32(first)
+            first += len(piece["observations"])
+            yield piece
+            del piece  # or it stays while the next one is made
+    finally:
+        env.close()
+
+
+def _of_file(file: pathlib.Path, domain: Domain, env: Any, tasks: list[int], sparse: bool) -> dict[str, np.ndarray]:
+    """One file's rows as transitions; a row that ends an episode has no usable action and is no transition."""
+    from ogbench.relabel_utils import relabel_dataset
+
+    _check_partner(file)
+    read_file(partner(file), domain)
+    arrays = read_file(file, domain)
+    _check_domain(file, domain, env, arrays["qpos"])
+    rows = np.flatnonzero(~arrays["terminals"]).astype(np.int32)
+    result = {
+        "observations": arrays["observations"],
+        "actions": arrays["actions"][rows],
+        "rows": rows,
+        "terminals": arrays["terminals"][rows + 1],
+    }
+    state = {key: arrays[key][rows] for key in ("qpos", "button_states") if key in arrays}
+    for task in tasks:
+        set_task(env, task)
+        relabel_dataset(domain.env_id(task), env, state)
+        rewards = np.where(state["rewards"] != 0, -1, 0) if sparse else state["rewards"]
+        for name, array in zip(task_names(task, sparse), (rewards, state["masks"]), strict=True):
+            result[name] = array.astype(np.float32)
+    return result
+
+
+def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int) -> pathlib.Path:
+    """The file or folder that `--dataset` means: "auto", "generate" or a path. May download or generate it."""
+    folder = pathlib.Path(os.path.expanduser(dataset_dir))
+    if dataset == "generate":
+        target = folder / "generated" / f"{domain.dataset_name}-{episodes}-episodes-seed-{seed}"
+        return generate.generate(domain.name, episodes=episodes, seed=seed, out_dir=target)
+    if dataset != "auto":
+        path = pathlib.Path(os.path.expanduser(dataset))
+        if not path.exists():
+            raise DataError(f"--dataset={dataset}: no such file or folder (or one of the words auto, generate)")
+        return path
+    way_out = (
+        "Put it there, give its place as --dataset=PATH, or let --dataset=generate make a small one."
+        if domain.name in generate.GENERATABLE
+        else "Put it there, or give its place as --dataset=PATH; this domain's data cannot be generated here."
+    )
+    if shards:
+        path = folder / download.shard_folder(domain)
+        if not path.is_dir():  # tens of GB: not without being asked
+            command = f"python -m envs.download --env={domain.name} --shards={shards} --dataset_dir={dataset_dir}"
+            raise DataError(
+                f"{path}: no such folder of shards ({shards} are used of the 100M release). Get them by `{command}`. "
+                f"{way_out}"
+            )
+        return path
+    try:
+        path, _ = download.download(domain, folder)
+    except download.DownloadError as error:
+        raise DataError(f"{error}. {way_out}") from error
+    return path

@@ -1,0 +1,178 @@
+"""Environment slots in worker processes, for evaluation.
+
+A worker plays a whole chunk of actions for several slots per message. The slots form two groups: while the policy is
+called for one, the workers play the other, so that neither waits for the other. Every episode is played to its end.
+"""
+
+import collections
+import functools
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from envs.ogbench.suite import Domain
+from envs.vector import simulator
+from envs.vector.workers import Outcome, Simulator, Workers
+from trqam_jax.errors import UserError
+
+IDLE = -1  # in place of an episode
+
+
+class VectorSlots:
+    """R x n slots over worker processes; fulfils `trqam_jax.evaluation.Slots`.
+
+    tasks: the task of each replica. Close it, or use it in a `with` statement.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        tasks: list[int],
+        num_episodes: int,
+        *,
+        workers: int | None = None,
+        groups: int = 2,
+        video: bool = False,
+    ):
+        """Returns while the simulators are being built, except with video. num_episodes: of a round, per replica."""
+        workers = workers or simulator.cpu_count()
+        # About eight slots per worker keep it busy while the policy is called, and the calls few; more would only cost
+        # construction. Of the numbers that need as many rounds the smallest.
+        most = max(1, round(8 * workers / len(tasks)))
+        per_replica = max(1, math.ceil(num_episodes / max(1, math.ceil(num_episodes / most))))
+        groups = min(groups, per_replica)
+        self._shape = groups, len(tasks), math.ceil(per_replica / groups)
+        self._observation_dim = domain.observation_dim
+        size = len(tasks) * self._shape[2]
+        workers = min(workers, size)
+        # Slot s of a group sits in worker s % workers, so that every worker has slots of every replica.
+        self._shares = [np.arange(first, size, workers) for first in range(workers)]
+        slot_tasks = np.repeat(tasks, self._shape[2])
+        self._workers = Workers(
+            [functools.partial(_Slots, domain, slot_tasks[share].tolist(), groups, video) for share in self._shares]
+        )
+        self._episode = np.full((groups, size), IDLE)
+        self._decision = np.zeros((groups, size), int)
+        self._films: list[list[pathlib.Path]] = [[]] * len(tasks)
+        if video:
+            self._workers.wait_until_made()  # to learn early that nothing can be rendered
+
+    def film(self, paths: list[list[pathlib.Path]]) -> None:
+        """Write the first episodes of the next round as GIFs: replica r's episode e to paths[r][e]."""
+        self._films = paths
+
+    def begin(self, seeds: np.ndarray) -> None:
+        """Start a round: seeds.shape[1] episodes of every replica, each in the first slot that is free."""
+        self._seeds = seeds
+        self._waiting = [collections.deque(range(seeds.shape[1])) for _ in seeds]
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        self._at_work: collections.deque[int] = collections.deque()  # groups, in the order of their answers
+        for group in range(self._shape[0]):
+            self._order(group, None)
+
+    def play(self, group: int, chunks: np.ndarray) -> None:
+        """Let a group's running slots play their chunks, of (R, n, H, A); does not wait for them."""
+        self._order(group, chunks.reshape(-1, *chunks.shape[2:]))
+
+    def wait(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray] | None:
+        """The group that is to `play` next: (group, observations (R, n, O), episode (R, n), decision (R, n)).
+
+        episode is -1 in an idle slot; decision counts the episode's chunks so far. None: the round is over.
+        """
+        while self._at_work:
+            group = self._at_work.popleft()
+            episode = self._episode[group]
+            observations = np.zeros((len(episode), self._observation_dim), np.float32)
+            for worker, share in enumerate(self._shares):
+                observations[share], outcomes = self._workers.receive(worker)
+                for position, outcome in outcomes:
+                    slot = share[position]
+                    self._outcomes[slot // self._shape[2], int(episode[slot])] = outcome
+                    episode[slot] = IDLE
+            if (episode != IDLE).any():
+                turn = observations, episode.copy(), self._decision[group].copy()
+                return group, *(values.reshape(*self._shape[1:], *values.shape[1:]) for values in turn)
+            self._order(group, None)
+        return None
+
+    def results(self) -> dict[str, np.ndarray]:
+        """success, return, length: (R, E), of every episode of the round."""
+        self._films = [[]] * len(self._films)
+        outcomes = [self._outcomes[place] for place in np.ndindex(self._seeds.shape)]
+        columns = (np.reshape(values, self._seeds.shape) for values in zip(*outcomes, strict=True))
+        return dict(zip(("success", "return", "length"), columns, strict=True))
+
+    def _order(self, group: int, chunks: np.ndarray | None) -> None:
+        """Send the running slots their chunks (R * n, H, A), and the free ones the next episodes of their replicas."""
+        episode, decision = self._episode[group], self._decision[group]
+        orders: list[Any] = [None] * len(episode)
+        for slot in range(len(episode)):
+            replica = slot // self._shape[2]
+            if episode[slot] != IDLE:
+                orders[slot] = chunks[slot]
+                decision[slot] += 1
+            elif self._waiting[replica]:
+                episode[slot], decision[slot] = self._waiting[replica].popleft(), 0
+                orders[slot] = self._start(replica, episode[slot])
+        if any(order is not None for order in orders):
+            for worker, share in enumerate(self._shares):
+                self._workers.send(worker, "play", group, [orders[slot] for slot in share])
+            self._at_work.append(group)
+
+    def _start(self, replica: int, episode: int) -> tuple[int, str | None]:
+        """The episode's seed, and where its film belongs."""
+        films = self._films[replica]
+        return int(self._seeds[replica, episode]), str(films[episode]) if episode < len(films) else None
+
+    def close(self) -> None:
+        """End the workers."""
+        self._workers.close()
+
+    def __enter__(self) -> "VectorSlots":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Slots:
+    """The slots of one worker, by group."""
+
+    def __init__(self, domain: Domain, tasks: list[int], groups: int, video: bool):
+        kwargs = {"render_mode": "rgb_array"} if video else {}
+        if video and "DISPLAY" not in os.environ:
+            os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
+        try:
+            self._groups = [[Simulator(domain, task, **kwargs) for task in tasks] for _ in range(groups)]
+            if video:
+                self._groups[0][0].env.render()
+        except Exception as error:  # what a missing graphics library raises is anybody's guess
+            if not video:
+                raise
+            raise UserError(
+                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or "
+                "OSMesa and set MUJOCO_GL=egl or osmesa, or leave the videos out"
+            ) from error
+
+    def play(self, group: int, orders: list[Any]) -> tuple[np.ndarray, list[tuple[int, Outcome]]]:
+        """orders: per slot a chunk to play, (seed, film) to start an episode, or None.
+
+        Returns observations (m, O), and (position, outcome) of the episodes that have ended.
+        """
+        outcomes = []
+        for position, (order, one) in enumerate(zip(orders, self._groups[group], strict=True)):
+            if isinstance(order, tuple):
+                one.reset(*order)
+            elif order is not None:
+                one.play(order)
+                if one.outcome is not None:
+                    outcomes.append((position, one.outcome))
+        return np.stack([one.observation for one in self._groups[group]]).astype(np.float32), outcomes
+
+    def close(self) -> None:
+        for group in self._groups:
+            for one in group:
+                one.close()

@@ -1,0 +1,209 @@
+"""Worker processes that host simulators. The workers never import JAX.
+
+A worker makes one object, its host, and answers calls of the host's methods in the order in which they are sent. Calls
+queue up: a worker that has the next one already never waits for the parent.
+"""
+
+import atexit
+import contextlib
+import multiprocessing
+import pathlib
+import pickle
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.ogbench import files as ogbench
+from envs.ogbench.suite import Domain
+from trqam_jax.errors import UserError
+
+TIMEOUT = 600.0  # seconds for one answer; the slowest, building a worker's simulators, takes some tens
+CLOSING = 5.0  # seconds that workers have to finish what they are at when they are closed
+# Ctrl-C and Slurm's signals reach every process of a job; when and how it ends is the parent's business.
+SIGNALS_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+
+
+class Workers:
+    """One process per maker of a host. An error of a host, a dead worker and one that hangs are errors in `receive`."""
+
+    def __init__(self, makers: list[Callable[[], Any]], timeout: float = TIMEOUT):
+        """Returns at once: hosts take seconds to make, and `receive` waits for them. timeout: seconds per answer."""
+        self._timeout = timeout
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+        self._unmade = set(range(len(makers)))
+        atexit.register(self.close)  # runs before multiprocessing's own handler, which would wait for them for ever
+        context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # now, because its start unblocks signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_FOR_THE_PARENT)  # inherited by the workers
+        try:
+            for make in makers:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, make), daemon=True)
+                process.start()
+                theirs.close()  # so that a worker's death, or ours, closes the pipe
+                self._pipes.append(ours)
+                self._processes.append(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __len__(self) -> int:
+        return len(self._pipes)
+
+    def send(self, worker: int, method: str, *args: Any) -> None:
+        """Ask for host.method(*args); does not wait."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what has happened
+            self._pipes[worker].send((method, args))
+
+    def wait_until_made(self) -> None:
+        """`receive` does it by itself; this is to learn early that a host cannot be made."""
+        for worker in sorted(self._unmade):
+            self._answer(worker)
+            self._unmade.remove(worker)
+
+    def receive(self, worker: int) -> Any:
+        """The answer to a worker's oldest call."""
+        self.wait_until_made()
+        return self._answer(worker)
+
+    def call(self, method: str, arguments: Iterable[tuple]) -> list[Any]:
+        """host.method(*args) in every worker, with each its own args."""
+        for worker, args in enumerate(arguments):
+            self.send(worker, method, *args)
+        return [self.receive(worker) for worker in range(len(self))]
+
+    def _answer(self, worker: int) -> Any:
+        pipe, process = self._pipes[worker], self._processes[worker]
+        name = f"simulator worker {worker} (process {process.pid})"
+        try:
+            if not pipe.poll(self._timeout):
+                raise UserError(f"{name} has not answered for {self._timeout:g} s, and hangs; start the run again")
+            answer = pipe.recv()
+        except (EOFError, ConnectionResetError):
+            process.join(CLOSING)
+            raise UserError(
+                f"{name} died with exit code {process.exitcode} (-9: killed, mostly because memory ran out); "
+                "start the run again, with a smaller --config.eval.workers where memory is short"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the workers, by force where they do not end by themselves."""
+        atexit.unregister(self.close)
+        for pipe in self._pipes:
+            pipe.close()
+        deadline = time.monotonic() + CLOSING
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve(pipe: Connection, make: Callable[[], Any]) -> None:
+    """A worker's life. It ends when the parent closes its end of the pipe or is no more."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        host = _attempt(make)
+        if isinstance(host, Exception):
+            pipe.send(host)
+            return
+        pipe.send(None)
+        with contextlib.closing(host):
+            while True:
+                method, args = pipe.recv()
+                pipe.send(_attempt(getattr(host, method), *args))
+
+
+def _attempt(function: Callable[..., Any], *args: Any) -> Any:
+    """What the function returns, or the exception it raises, in a form that can be sent."""
+    try:
+        return function(*args)
+    except Exception as raised:
+        error: Exception = raised
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an exception may be written so that it cannot be pickled, or not be read again
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
+        error.add_note(f"In the worker:\n{traceback.format_exc()}")
+        return error
+
+
+class Step(NamedTuple):
+    """One step of a simulator."""
+
+    observation: np.ndarray  # (O,), before the action
+    action: np.ndarray  # (A,)
+    reward: float
+    terminated: bool
+    truncated: bool
+    next_observation: np.ndarray  # (O,)
+
+
+class Outcome(NamedTuple):
+    """Of an episode that has ended."""
+
+    success: float  # 0 or 1
+    total: float  # undiscounted return, of the rewards as the simulator gives them
+    length: int  # environment steps
+
+
+class Simulator:
+    """A simulator that its neighbours in the process do not disturb.
+
+    Some mazes draw from numpy's global generator in mid-episode: each simulator puts its own in that place.
+    """
+
+    def __init__(self, domain: Domain, task: int, **kwargs: Any):
+        self.env = ogbench.make_env(domain, task, **kwargs)
+        self._bits = np.random.MT19937()
+        self.reset(0)  # the first one compiles the model, half a second: part of the construction
+
+    def reset(self, seed: int, film: str | None = None) -> np.ndarray:
+        """Start the episode of that seed; film: where to write it as a GIF."""
+        np.random.set_bit_generator(self._bits)
+        self.observation = ogbench.reset(self.env, seed)
+        self.outcome: Outcome | None = None  # of the running episode, once it has ended
+        self._total, self._length, self._film = 0.0, 0, film
+        self._frames = [self.env.render()] if film else []
+        return self.observation
+
+    def play(self, actions: np.ndarray) -> list[Step]:
+        """Step through actions (n, A), at most to the episode's end."""
+        np.random.set_bit_generator(self._bits)
+        steps = []
+        for action in actions:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            steps.append(Step(self.observation, action, reward, terminated, truncated, observation))
+            self.observation = observation
+            self._total, self._length = self._total + reward, self._length + 1
+            if self._film:
+                self._frames.append(self.env.render())
+            if terminated or truncated:
+                self.outcome = Outcome(float(info["success"]), float(self._total), self._length)
+                self._write_film()
+                break
+        return steps
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _write_film(self) -> None:
+        if self._film:
+            from PIL import Image
+
+            first, *rest = [Image.fromarray(frame) for frame in self._frames]
+            first.save(pathlib.Path(self._film), save_all=True, append_images=rest, duration=50, loop=0)

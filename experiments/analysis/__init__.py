@@ -1,0 +1,1 @@
+"""What runs left behind: rows, cells of tables, statistics, figures."""

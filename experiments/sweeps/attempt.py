@@ -1,0 +1,29 @@
+"""Become a job of a sweep: python experiments/attempt.py SWEEP_FOLDER NAME. Imports no JAX.
+
+The process is replaced by the run, so that whoever started it hears the run's own exit status, and a signal to it
+reaches the run itself, once.
+"""
+
+import os
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # a checkout works without being installed
+
+from experiments.sweeps import manifest
+
+
+def become(folder: str, name: str) -> None:
+    """Write the output to the job's log, and run it; does not return."""
+    sweep = manifest.read(pathlib.Path(folder))
+    command = [sys.executable, "-u", sweep.program, *sweep.jobs[name].argv]
+    descriptor = os.open(sweep.log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(descriptor, manifest.start_line(command).encode())
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.chdir(sweep.cwd)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    become(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""One run: its stages and phases, what it records, how it is resumed."""

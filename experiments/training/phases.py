@@ -1,0 +1,238 @@
+"""The phases of a run: updates up to what is next due, and then rows, evaluations and checkpoints."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from envs.vector.actors import Actors
+from experiments.training import interrupt
+from experiments.training.records import Keep
+from experiments.training.resume import PHASES
+from trqam_jax.checkpoint import Checkpoints, Place
+from trqam_jax.evaluation import policy
+from trqam_jax.streams import Streams
+from trqam_jax.trainer import Population, Rules
+
+DISPATCH_SECONDS = 0.5  # how often the host hears from the device
+
+
+class Schedule(NamedTuple):
+    """When a phase of `total` steps writes what. Intervals are in steps: updates, online those of the environment."""
+
+    total: int
+    log: int
+    eval: int | None  # None: nothing is evaluated
+    save: int
+
+    def evaluates(self, step: int) -> bool:
+        """At multiples of the interval, and at the end."""
+        return self.eval is not None and (step % self.eval == 0 or step == self.total)
+
+    def logs(self, step: int) -> bool:
+        """At multiples of the interval, at evaluations, and at the end."""
+        return step % self.log == 0 or step == self.total or self.evaluates(step)
+
+    def saves(self, step: int) -> bool:
+        """At multiples of the interval, and at the end, from where a longer run goes on."""
+        return step % self.save == 0 or step == self.total
+
+    def next(self, step: int) -> int:
+        """The first step after `step` at which there is something to do."""
+        intervals = (self.log, self.save, self.eval or self.log)
+        return min(self.total, *(step - step % interval + interval for interval in intervals))
+
+    def keeps(self, start: Place) -> Keep:
+        """What a run that goes on from `start`, in this phase, keeps of its tables: rows before it, and its own if due.
+
+        The end of a run that is now to be longer need not be a multiple of an interval: then its rows go, as a run
+        that was this long from the first would not have them.
+        """
+
+        def keep(table: str, phase: str, step: int) -> bool:
+            if phase != start.phase:
+                return PHASES.index(phase) < PHASES.index(start.phase)
+            due = self.evaluates if table == "eval" else self.logs
+            return step < start.step or (step == start.step and due(step))
+
+        return keep
+
+
+class Progress(Protocol):
+    """How a phase goes from one step to another."""
+
+    population: Population
+    saves_anywhere: ClassVar[bool]  # whether a checkpoint between multiples of the interval changes nothing
+
+    def advance(self, step: int, stop: int, bar: tqdm) -> int:
+        """On to `stop`, or to where a signal has come. Returns how far."""
+
+    def state(self, step: int) -> Any:
+        """What a checkpoint holds, as arrays."""
+
+
+AfterSteps = Callable[[Population, int, float], None]
+
+
+def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Checkpoints, after: AfterSteps) -> None:
+    """The phase from `start` on. Wherever a row is due, after(population, step, steps per second) is called, whose
+    totals then start anew. How the updates are dispatched changes no number.
+
+    A checkpoint holds the replicas and their running sums before the row of its step: `after` is called again for it.
+    A signal between two saves is answered by one more, where that changes nothing; else the run goes back to the last.
+    """
+    (phase, step), population = start, progress.population
+    first = saved = step  # first: of the steps that are timed for the next row
+    began = time.perf_counter()
+
+    def save() -> None:
+        nonlocal saved
+        if saved < step and (progress.saves_anywhere or schedule.saves(step)):
+            checkpoints.save(Place(phase, step), progress.state(step))
+            saved = step
+
+    with progress_bar(step, schedule.total, phase) as bar:
+        while True:
+            if step and (schedule.saves(step) or interrupt.pending()):
+                save()
+            interrupt.check()
+            if step and schedule.logs(step):
+                try:
+                    after(population, step, (step - first) / (time.perf_counter() - began))
+                    interrupt.check()
+                except interrupt.Interrupted:
+                    save()
+                    raise
+                population.restart_totals()
+                first, began = step, time.perf_counter()
+            if step >= schedule.total:
+                return
+            step = progress.advance(step, schedule.next(step), bar)
+
+
+class Offline:
+    """Updates alone, in dispatches of about half a second."""
+
+    saves_anywhere: ClassVar = True
+
+    def __init__(self, population: Population):
+        self.population, self._length = population, 1
+
+    def advance(self, step: int, stop: int, bar: tqdm) -> int:
+        """One update per step."""
+        while step < stop and not interrupt.pending():
+            count, before = min(self._length, stop - step), time.perf_counter()
+            self.population.run(step, count)
+            step += count
+            bar.update(count)
+            fitting = int(count * DISPATCH_SECONDS / (time.perf_counter() - before))
+            self._length = max(1, min(2 * self._length, fitting))
+        return step
+
+    def state(self, step: int) -> Any:
+        """(agents, totals)."""
+        return self.population.agents, self.population.totals
+
+
+class Online:
+    """Acting and updating in turn: each replica decides on a chunk, plays it, and makes the updates of its steps.
+
+    That is the plain interleaving of single steps: a chunk is decided on before its first action, and every update
+    sees the transitions it would have seen. Replicas whose episodes end at different steps do not wait for one another;
+    at `stop` all have the same number of steps, and who is in the middle of a chunk goes on with it afterwards. A save
+    ends the episodes, and new ones start from (seed, step), so that what follows does not depend on a restart.
+    """
+
+    saves_anywhere: ClassVar = False
+
+    def __init__(
+        self,
+        population: Population,
+        actors: Actors,
+        seeds: list[int],
+        streams: Streams,
+        rules: Rules,
+        schedule: Schedule,
+    ):
+        self.population, self._actors, self._rules, self._schedule = population, actors, rules, schedule
+        self._seeds, self._keys = seeds, streams.acting
+        self.seconds = dict.fromkeys(("policy", "environments", "updates"), 0.0)
+
+    def _begin(self, step: int) -> None:
+        entropy = np.array([[seed, *b"online", step] for seed in self._seeds])
+        self._current = self._actors.begin(entropy)
+        replicas = len(self._seeds)
+        self._chunks, self._position = None, np.zeros(replicas, int)
+
+    def _decide(self, steps: np.ndarray) -> None:
+        """New chunks for the replicas that have none left; the episode's number in the noise is its step's."""
+        if self._chunks is not None and (self._position < self._chunks.shape[1]).all():
+            return
+        spec = self.population.spec
+        at_random = self._rules.balanced & (steps < self._rules.start_training)
+        if not at_random.all():
+            zeros = np.zeros((len(steps), 1), int)
+            chunks = self.population.ask(policy, self._current[:, None], self._keys, zeros, steps[:, None])[:, 0]
+        if at_random.any():
+            uniform = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
+            chunks = uniform if at_random.all() else np.where(at_random[:, None, None], uniform, chunks)
+        if self._chunks is None:
+            self._chunks, self._position = chunks, np.zeros(len(steps), int)
+        spent = self._position >= spec.horizon
+        self._chunks = np.where(spent[:, None, None], chunks, self._chunks)
+        self._position = np.where(spent, 0, self._position)
+
+    def advance(self, step: int, stop: int, bar: tqdm) -> int:
+        """One environment step of every replica per step."""
+        if step % self._schedule.save == 0:
+            self._begin(step)
+        steps, done = np.full(len(self._seeds), step), step
+        while (steps < stop).any() and not interrupt.pending():
+            with self._timed("policy"):
+                self._decide(steps)
+            with self._timed("environments"):
+                count = np.minimum(self._chunks.shape[1] - self._position, stop - steps)
+                played = self._actors.play(self._chunks, self._position, count)
+            with self._timed("updates"):
+                fields = ("observations", "actions", "rewards", "masks", "terminals", "next_observations")
+                self.population.store({name: getattr(played, name) for name in fields}, played.length)
+                first, updates = self._rules.updates(steps, played.length)
+                if updates.any():
+                    self.population.run(first, updates)
+            self._position = np.where(played.ended, self._chunks.shape[1], self._position + played.length)
+            self._current = played.current
+            steps = steps + played.length
+            bar.update(int(steps.min()) - done)
+            done = int(steps.min())
+        return done
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+    def state(self, step: int) -> Any:
+        """(agents, totals, replay), of the replay the rows that are filled."""
+        return self.population.agents, self.population.totals, self.population.replay.resized(step)
+
+
+@jax.jit(static_argnames="shape")
+def _uniform(keys: Any, steps: Any, shape: tuple[int, ...]) -> Any:
+    """Actions uniform in [-1, 1], a chunk per replica and step."""
+    one = lambda key, step: jax.random.uniform(jax.random.fold_in(key, step), shape, minval=-1)
+    return jax.vmap(one)(keys, steps)
+
+
+@contextlib.contextmanager
+def progress_bar(step: int, total: int, phase: str) -> Iterator[tqdm]:
+    """On a terminal a bar, in a log file a line now and then."""
+    interval = 0.2 if sys.stderr.isatty() else 30
+    with tqdm(initial=step, total=total, desc=phase, unit="step", mininterval=interval, dynamic_ncols=True) as bar:
+        yield bar

@@ -1,0 +1,219 @@
+"""Loading files: what comes out of a right one, and what is said about a wrong one."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import trqam_jax.data
+from envs.ogbench import files as ogbench
+from envs.ogbench import generate, suite
+
+CUBE, SCENE = suite.DOMAINS["cube-single"], suite.DOMAINS["scene"]
+TASKS = [1, 2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A real, short data set: 3 episodes of 40 rows."""
+    folder = tmp_path_factory.mktemp("made")
+    return generate.generate("cube-single", episodes=3, out_dir=folder, workers=1, progress=False, episode_steps=40)
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy to spoil: the path, and a function that changes arrays of it."""
+    for file in (made, ogbench.partner(made)):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / made.name
+
+    def change(**arrays):
+        with np.load(path) as file:
+            new = {**dict(file), **arrays}
+        np.savez(path, **{key: value for key, value in new.items() if value is not None})
+
+    return path, change
+
+
+def load(path, tasks=TASKS, **kwargs):
+    return ogbench.load(path, CUBE, tasks, CUBE.horizon, **{"sparse": False, "shards": 0, **kwargs})
+
+
+def test_same_as_ogbenchs_own_loader(made):
+    """Observations, actions, terminals, rewards and masks of every transition, and next observations by index."""
+    import ogbench as package
+
+    ours = load(made)
+    for t, task in enumerate(TASKS):
+        env, theirs, _ = package.make_env_and_datasets(CUBE.task_name(task), dataset_path=str(made))
+        env.close()
+        np.testing.assert_array_equal(ours.observations[ours.rows], theirs["observations"])
+        np.testing.assert_array_equal(ours.observations[ours.rows + 1], theirs["next_observations"])
+        np.testing.assert_array_equal(ours.actions, np.clip(theirs["actions"], -1 + 1e-5, 1 - 1e-5))
+        np.testing.assert_array_equal(ours.terminals, theirs["terminals"].astype(bool))
+        np.testing.assert_array_equal(ours.rewards[t], theirs["rewards"])
+        np.testing.assert_array_equal(ours.masks[t], theirs["masks"])
+    assert ours.actions.shape == (3 * 39, 5)
+
+
+def test_device_copy_has_the_same_fields(made):
+    assert set(ogbench.Arrays._fields) == {*trqam_jax.data.ARRAYS, "bounds"}
+    arrays = load(made)
+    on_device = trqam_jax.data.to_device(arrays, cycle=7)
+    assert on_device.spans == ((0, len(arrays.actions)), 7)
+    for name in trqam_jax.data.ARRAYS:
+        np.testing.assert_array_equal(getattr(on_device, name), getattr(arrays, name))
+    size = ogbench.measure(made, CUBE, shards=0)
+    assert size.transitions == len(arrays.actions)
+    assert size.nbytes(CUBE, len(TASKS)) == sum(x.nbytes for x in jax.tree.leaves(on_device))
+
+
+def test_sparse_rewards(made):
+    dense, sparse = load(made), load(made, sparse=True)
+    np.testing.assert_array_equal(sparse.rewards, np.where(dense.rewards == 0, 0, -1))
+    np.testing.assert_array_equal(sparse.masks, dense.masks)
+
+
+def test_shards_in_sorted_order(made, tmp_path):
+    for name, source in (("c-001", ogbench.partner(made)), ("c-000", made)):
+        shutil.copy(source, tmp_path / f"{name}.npz")
+        shutil.copy(ogbench.partner(made), tmp_path / f"{name}-val.npz")
+    first, both = load(made), load(tmp_path, shards=2)
+    n, m = len(first.actions), len(first.observations)
+    with np.load(made) as file:
+        np.testing.assert_array_equal(both.actions[:n], file["actions"][first.rows])  # shards are not clipped
+    np.testing.assert_array_equal(both.rows[:n], first.rows)
+    assert both.rows[n] == m
+    assert len(both.observations) == m + 40
+    assert [len(rewards) for rewards in both.rewards] == [len(both.actions)] * 2
+    assert len(load(tmp_path, shards=1).actions) == n
+    assert len(load(tmp_path, shards=0).actions) == len(both.actions)
+    with pytest.raises(ogbench.DataError, match=r"holds 2 shards, expected 3: c-002.npz is missing"):
+        load(tmp_path, shards=3)
+
+
+def test_spoiled_files_name_themselves_and_what_was_expected(copy):
+    path, change = copy
+    with np.load(path) as file:
+        good = dict(file)
+
+    def refused(words, domain=CUBE):
+        with pytest.raises(ogbench.DataError) as error:
+            ogbench.load(path, domain, [1], domain.horizon, sparse=False, shards=0)
+        assert "\n" not in str(error.value)
+        assert all(word in str(error.value) for word in [path.stem, *words]), str(error.value)
+
+    spoiled = good["observations"].copy()
+    spoiled[17, 3] = np.nan
+    change(observations=spoiled)
+    refused(["observations are not finite", "row 17"])
+    change(observations=good["observations"].astype(np.float64))
+    refused(["float64", "expected float32"])
+    change(observations=good["observations"][:, :20])
+    refused(["(120, 20)", "(rows, 28)"])
+    change(observations=good["observations"], actions=good["actions"][:50])
+    refused(["50 rows", "120"])
+    change(actions=good["actions"] * 3)
+    refused(["[-1, 1]"])
+    terminals = good["terminals"].copy()
+    terminals[-1] = False
+    change(actions=good["actions"], terminals=terminals)
+    refused(["does not end an episode"])
+    terminals = good["terminals"].copy()
+    terminals[38] = True
+    change(terminals=terminals)
+    refused(["without any transition"])
+    change(terminals=good["terminals"], qpos=None)
+    refused(["has no qpos"])
+    change(qpos=good["qpos"])
+    refused(["button_states"], SCENE)
+    ogbench.partner(path).unlink()
+    refused(["cube-single-play-v0-val.npz is not beside it"])
+    path.write_bytes(path.read_bytes()[:5000])
+    refused(["not a readable npz"])
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    refused(["not a readable npz"])
+
+
+def test_another_domains_file(made, tmp_path):
+    with pytest.raises(ogbench.DataError, match=r"\(rows, 37\).*another domain"):
+        ogbench.load(made, suite.DOMAINS["cube-double"], [1], 5, sparse=False, shards=0)
+
+
+@pytest.mark.parametrize("keeps_name", [True, False])
+def test_another_domains_file_of_the_same_sizes(keeps_name, tmp_path):
+    """All pointmazes have the same sizes: the name and the provenance tell them apart."""
+    settings = dict(episodes=1, workers=1, progress=False, episode_steps=20)
+    path = generate.generate("pointmaze-medium", out_dir=tmp_path, **settings)
+    if not keeps_name:
+        for file in (path, ogbench.partner(path)):
+            file.rename(file.with_name(file.name.replace("medium", "large")))
+        path = path.with_name(path.name.replace("medium", "large"))
+    with pytest.raises(ogbench.DataError, match="holds data of pointmaze-medium, expected pointmaze-large"):
+        ogbench.load(path, suite.DOMAINS["pointmaze-large"], [1], 1, sparse=False, shards=0)
+
+
+def test_fingerprint_is_of_the_content(copy, tmp_path):
+    path, change = copy
+    first = ogbench.fingerprint(path, 0)
+    moved = tmp_path / "elsewhere.npz"
+    shutil.copy(path, moved)
+    assert ogbench.fingerprint(moved, 0) == first
+    change(provenance=np.array("{}"))
+    assert ogbench.fingerprint(path, 0) == first
+    with np.load(path) as file:
+        actions = file["actions"].copy()
+    actions[3, 2] += 1e-3
+    change(actions=actions)
+    assert ogbench.fingerprint(path, 0) != first
+
+
+def test_no_file_and_no_network_says_how_to_go_on(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    find = lambda name, dataset="auto", shards=0: ogbench.find(
+        suite.DOMAINS[name], dataset, str(tmp_path), episodes=1, seed=0, shards=shards
+    )
+    with pytest.raises(ogbench.DataError, match=r"cube-single-play-v0.npz: .*no route to host.*--dataset=generate"):
+        find("cube-single")
+    with pytest.raises(ogbench.DataError, match="cannot be generated here"):
+        find("antmaze-large")
+    with pytest.raises(ogbench.DataError, match=r"puzzle-4x4-play-100m-v0: no such folder of shards"):
+        find("puzzle-4x4", shards=10)
+    with pytest.raises(ogbench.DataError, match=r"--dataset=nowhere\.npz: no such file"):
+        find("cube-single", "nowhere.npz")
+
+
+def test_find_prefers_the_local_file(made, tmp_path):
+    for file in (made, ogbench.partner(made)):
+        shutil.copy(file, tmp_path)
+    assert ogbench.find(CUBE, "auto", str(tmp_path), episodes=1, seed=0, shards=0) == tmp_path / made.name
+
+
+def test_a_start_follows_from_its_seed_whatever_was_before():
+    """Mazes draw from global generators: a seed gives one first state, in a fresh and in a used simulator."""
+    for name in ("cube-single", "pointmaze-medium", "antmaze-large"):
+        domain = suite.DOMAINS[name]
+        fresh, used = ogbench.make_env(domain, 1), ogbench.make_env(domain, 1)
+        ogbench.reset(used, 5)
+        for _ in range(7):
+            used.step(used.action_space.sample())
+        np.testing.assert_array_equal(ogbench.reset(fresh, 3), ogbench.reset(used, 3))
+        action = np.full(domain.action_dim, 0.3, np.float32)
+        for _ in range(10):
+            a, b = fresh.step(action), used.step(action)
+            np.testing.assert_array_equal(a[0], b[0])
+        assert (ogbench.reset(fresh, 4) != ogbench.reset(fresh, 3)).any()
+        fresh.close()
+        used.close()
+
+
+def test_task_switch_equals_a_simulator_of_that_task():
+    one, two = ogbench.make_env(CUBE, 1), ogbench.make_env(CUBE, 2)
+    ogbench.set_task(one, 2)
+    np.testing.assert_array_equal(ogbench.reset(one, 0), ogbench.reset(two, 0))
+    np.testing.assert_array_equal(one.unwrapped._data.mocap_pos, two.unwrapped._data.mocap_pos)

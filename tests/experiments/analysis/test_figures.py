@@ -1,0 +1,277 @@
+"""What is drawn is what the rows say, and can be printed."""
+
+import csv
+import itertools
+import json
+import re
+import statistics
+
+import numpy as np
+import pytest
+
+from experiments import figures
+from experiments.analysis.rows import read_runs
+from experiments.figures import AVERAGE, BUDGET, CLONED, Study, draw, main
+from experiments.training.records import EVAL_COLUMNS, REPLICA_COLUMNS
+from trqam_jax.errors import UserError
+from trqam_jax.logging import CsvWriter
+
+OFFLINE = 1_000_000
+STEPS = [("offline", 500_000), ("offline", OFFLINE), ("online", 250_000), ("online", 500_000)]
+QAM = ["adjoint_loss", "path_kl"]
+
+
+def make_run(
+    root, agent, env="scene", *, tasks=(1, 2), seeds=(1, 2, 3), budget=1.0, variants=("",), steps=STEPS, frozen=(),
+    protocol="trqam",
+):  # fmt: skip
+    """A run's folder with random but plausible rows: success rises under trqam*, and under others falls to nothing
+    while the adjoint loss explodes. frozen: (task, seed) that stop half-way."""
+    folder = root / env / f"{agent}-{budget:g}-{len(list(root.rglob('config.json')))}"
+    folder.mkdir(parents=True)
+    has_budget = agent.startswith("trqam")
+    config = dict(agent_name=agent, env=env, protocol=protocol, tasks=tasks, run={"seeds": seeds})
+    config |= dict(agent={"kl_budget": budget} if has_budget else {}, train={"offline_steps": OFFLINE})
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "versions.json").write_text(json.dumps({"trqam_jax": "0", "jax": "0"}))
+    rng, rows = np.random.default_rng(sum(f"{agent}{env}{budget}".encode())), []
+    for task, seed, variant in itertools.product(tasks, seeds, variants):
+        eps = float(variant.split("=")[1]) if variant else budget
+        best, fall = rng.uniform(0.5, 0.9) / (1 + abs(eps - 1)), rng.uniform(0.2, 0.6)
+        common = dict(env=env, task=task, agent=agent, seed=seed, variant=variant, kl_budget=eps, episodes=50)
+        rows.append({**common, "phase": "bc", "step": 300_000, "success": 0.1 * task, "status": "ok"})
+        for phase, step in steps:
+            x = step / OFFLINE + (phase == "online")
+            collapsed = 0 if has_budget else 1 / (1 + np.exp(12 * (fall - x)))
+            success = best * (1 - np.exp(-3 * x)) * (1 - collapsed) + 0.1 * task * np.exp(-3 * x)
+            kl = eps * (1 + 1.5 * x * (agent == "trqam_external") + 0.05 * rng.normal())
+            row = {**common, "phase": phase, "step": step, "path_kl": kl, "kl_average": (kl + eps) / 2}
+            row["status"] = "frozen" if (task, seed) in frozen and x > 0.6 else "ok"
+            row["success"] = round(50 * np.clip(success + 0.04 * rng.normal(), 0, 1)) / 50
+            row["adjoint_loss"] = 10 ** (1 + 22 * collapsed + 0.1 * rng.normal())
+            row["lambda"] = 0.3 * np.exp(0.2 * rng.normal())
+            rows.append(row)
+    more = ["variant"] if any(variants) else []
+    metrics = [*QAM, "kl_average", "kl_budget", "lambda"] if has_budget else QAM
+    write(folder / "eval.csv", [*EVAL_COLUMNS, *more], rows)
+    write(folder / "train.csv", [*REPLICA_COLUMNS, *more, *metrics], [row for row in rows if row["phase"] != "bc"])
+    (folder / "DONE").write_text("{}")
+    return folder
+
+
+def write(path, columns, rows):
+    """The rows' values in these columns, over what was there."""
+    path.unlink(missing_ok=True)
+    CsvWriter(path, columns).write([{key: row[key] for key in columns if key in row} for row in rows])
+
+
+def rows_of(folder, name):
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def at(folder, column, phase, step, name="eval.csv", **wanted):
+    """The column's values over replicas, as text says."""
+    wanted = {key: str(value) for key, value in {"phase": phase, "step": step, **wanted}.items()}
+    return [float(row[column]) for row in rows_of(folder, name) if wanted.items() <= row.items()]
+
+
+def panel(drawing, title):
+    (axis,) = (axis for axis in drawing.figure.axes if axis.get_title() == title)
+    return axis
+
+
+def below(drawing, title):
+    """The axes under the one with this title, when there is one column."""
+    return drawing.figure.axes[drawing.figure.axes.index(panel(drawing, title)) + 1]
+
+
+def line(axis, label):
+    (found,) = (one for one in axis.get_lines() if one.get_label() == label)
+    return found
+
+
+def band(axis, i=0):
+    """{x: (low, high)} of the i-th band."""
+    points = axis.collections[i].get_paths()[0].vertices
+    return {
+        x: (points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()) for x in np.unique(points[:, 0])
+    }
+
+
+def study(*paths):
+    return Study(read_runs(paths))
+
+
+def test_curves_show_the_rows(tmp_path):
+    domains = {"scene": (1, 2), "cube-triple": (1, 2, 3)}
+    folders = {env: make_run(tmp_path, "trqam", env, tasks=tasks) for env, tasks in domains.items()}
+    make_run(tmp_path, "qam", "scene")
+    drawing = figures.curves(study(tmp_path))
+    means = {}
+    for env, folder in folders.items():
+        expected = [at(folder, "success", "bc", 300_000)] + [at(folder, "success", *step) for step in STEPS]
+        means[env] = [100 * statistics.mean(values) for values in expected]
+        drawn = line(panel(drawing, env), "TRQAM")
+        np.testing.assert_array_equal(drawn.get_xdata(), [0, 500_000, 1_000_000, 1_250_000, 1_500_000])
+        np.testing.assert_allclose(drawn.get_ydata(), means[env])
+        for x, y, values in zip(drawn.get_xdata(), drawn.get_ydata(), expected, strict=True):
+            low, high = band(panel(drawing, env), 0)[x]
+            assert 100 * min(values) <= low <= y + 1e-9
+            assert y - 1e-9 <= high <= 100 * max(values)
+        np.testing.assert_allclose(line(panel(drawing, env), CLONED).get_ydata(), means[env][0])
+    overall = panel(drawing, "mean of 2 domains")
+    np.testing.assert_allclose(line(overall, "TRQAM").get_ydata(), np.mean([*means.values()], 0))
+    assert "QAM" not in [one.get_label() for one in overall.get_lines()]
+    assert "QAM has not run on all domains" in drawing.caption
+    assert "6 to 9 replicas" in drawing.caption
+
+
+def test_the_band_is_stratified_by_task(tmp_path):
+    """Tasks that differ, each with equal seeds: only drawing over tasks could make the mean uncertain."""
+    folder = make_run(tmp_path, "trqam")
+    rows = rows_of(folder, "eval.csv")
+    write(folder / "eval.csv", EVAL_COLUMNS, [row | {"success": int(row["task"]) / 4} for row in rows])
+    for low, high in band(panel(figures.curves(study(folder)), "scene")).values():
+        assert (low, high) == (37.5, 37.5)
+
+
+def test_one_seed_has_no_band(tmp_path):
+    axis = panel(figures.curves(study(make_run(tmp_path, "trqam", seeds=(1,)))), "scene")
+    assert not axis.collections[0].get_paths()
+    assert len(line(axis, "TRQAM").get_ydata()) == 5
+
+
+def test_kl_shows_the_rows(tmp_path):
+    agents = {"TRQAM": "trqam", "TRQAM, external KL": "trqam_external"}
+    folders = {name: make_run(tmp_path, agent, budget=0.5) for name, agent in agents.items()}
+    make_run(tmp_path, "qam")
+    drawing = figures.kl(study(tmp_path))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    for i, (name, folder) in enumerate(folders.items()):
+        for axis, column, label in (
+            (upper, "path_kl", name),
+            (upper, "kl_average", f"{name}, {AVERAGE}"),
+            (lower, "lambda", name),
+        ):
+            values = [at(folder, column, *step, name="train.csv") for step in STEPS]
+            np.testing.assert_allclose(line(axis, label).get_ydata(), np.mean(values, 1))
+            if label == name:
+                ranges = [band(axis, i)[x] for x in line(axis, label).get_xdata()]
+                np.testing.assert_allclose(ranges, [(min(v), max(v)) for v in values])
+    np.testing.assert_array_equal(line(upper, BUDGET).get_ydata(), 0.5)
+    assert lower.get_yscale() == "log"
+    assert not [one for one in upper.get_lines() if one.get_label() == "QAM"]
+
+
+def test_collapse_shows_the_rows_while_they_are_finite(tmp_path):
+    folder = make_run(tmp_path, "qam")
+    rows = rows_of(folder, "train.csv")
+    rows[3]["adjoint_loss"] = "inf"  # at the last step
+    write(folder / "train.csv", [*REPLICA_COLUMNS, *QAM], rows)
+    drawing = figures.collapse(study(tmp_path))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    values = [at(folder, "adjoint_loss", *step, name="train.csv") for step in STEPS]
+    np.testing.assert_allclose(line(upper, "QAM").get_ydata(), [statistics.median(v) for v in values])
+    assert max(band(upper)) == 1_250_000
+    assert "no longer finite" in drawing.caption
+    assert upper.get_yscale() == "log"
+    means = [100 * np.mean(at(folder, "success", *step)) for step in STEPS]
+    np.testing.assert_allclose(line(lower, "QAM").get_ydata(), [15, *means])
+
+
+def test_budgets_of_configurations_and_of_variants_are_drawn_alike(tmp_path):
+    budgets = (0.5, 1.0, 2.0)
+    variants = [f"kl_budget={budget:g}" for budget in budgets]
+    swept = make_run(tmp_path / "variants", "trqam", variants=variants)
+    runs = [make_run(tmp_path / "runs", "trqam", budget=budget) for budget in budgets]
+    for root, places in (
+        ("variants", [(swept, {"variant": variant}) for variant in variants]),
+        ("runs", [(folder, {}) for folder in runs]),
+    ):
+        found = study(tmp_path / root)
+        drawing = figures.budget(found)
+        for title, of in (("scene\nmean of 2 tasks", {}), ("scene\ntask 2", {"task": 2})):
+            (container,) = panel(drawing, title).containers
+            np.testing.assert_array_equal(container[0].get_xdata(), budgets)
+            means = [100 * np.mean(at(folder, "success", *STEPS[-1], **which, **of)) for folder, which in places]
+            np.testing.assert_allclose(container[0].get_ydata(), means)
+        assert "Success after 1.5M updates" in drawing.caption
+        labels = [one.get_label() for one in panel(figures.curves(found), "scene").get_lines()]
+        assert labels[:3] == ["TRQAM, budget 0.5", "TRQAM, budget 1", "TRQAM, budget 2"]
+
+
+def test_frozen_replicas_are_left_out_and_counted(tmp_path):
+    folder = make_run(tmp_path, "trqam", tasks=(1,), frozen=[(1, 2)])
+    runs = study(folder)
+    drawing = figures.curves(runs)
+    kept = [100 * np.mean([at(folder, "success", *step, seed=seed) for seed in (1, 3)]) for step in STEPS]
+    np.testing.assert_allclose(line(panel(drawing, "scene"), "TRQAM").get_ydata()[1:], kept)
+    logged = [np.mean([at(folder, "path_kl", *step, name="train.csv", seed=s) for s in (1, 3)]) for step in STEPS]
+    np.testing.assert_allclose(line(panel(figures.kl(runs), "scene"), "TRQAM").get_ydata(), logged)
+    assert "TRQAM: 1 of 3 replicas were frozen and are left out." in drawing.caption
+
+
+def test_an_unfinished_run_ends_its_line(tmp_path):
+    make_run(tmp_path, "trqam")
+    make_run(tmp_path, "trqam", seeds=(4,), steps=STEPS[:1])
+    drawing = figures.curves(study(tmp_path))
+    assert line(panel(drawing, "scene"), "TRQAM").get_xdata()[-1] == 500_000
+    assert "TRQAM on scene is drawn to 500K" in drawing.caption
+
+
+def test_files_are_fit_to_print(tmp_path):
+    for env in ("scene", "cube-triple"):
+        make_run(tmp_path / "runs", "trqam", env)
+    files = {}
+    for out in (tmp_path / "a", tmp_path / "b"):
+        drawings = draw(read_runs([tmp_path / "runs"]), out, ["curves", "kl"])
+        files[out.name] = {file.name: file.read_bytes() for file in sorted(out.iterdir())}
+    assert [*files["a"]] == ["curves.pdf", "curves.png", "kl.pdf", "kl.png"]
+    assert files["a"] == files["b"]
+    for name in ("curves.pdf", "kl.pdf"):
+        assert b"/FontFile2" in files["a"][name]  # an embedded TrueType font
+        assert b"/Type3" not in files["a"][name]
+        assert re.search(rb"/MediaBox \[ 0 0 489.6 ", files["a"][name])  # 6.8 in
+    for drawing in drawings.values():
+        (legend,) = drawing.figure.legends
+        assert not any(axis.get_window_extent().overlaps(legend.get_window_extent()) for axis in drawing.figure.axes)
+
+
+def test_what_is_missing_is_said(tmp_path, capsys):
+    folder = make_run(tmp_path, "qam", steps=STEPS[:2])
+    drawings = draw(read_runs([folder]), tmp_path / "out", ["curves", "kl"])
+    assert [*drawings] == ["curves"]
+    assert capsys.readouterr().err == (
+        "kl: skipped, no run of a method with a KL budget (train.csv has no column kl_budget)\n"
+    )
+    with pytest.raises(UserError, match=r"nothing to draw. kl: skipped.*; budget: skipped, no method with several"):
+        draw(read_runs([folder]), tmp_path / "other", ["kl", "budget"])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{runs}", "--out={out}", "--only=curve"], "no figure is called 'curve'. Did you mean 'curves'"),
+        (["{out}", "--out={out}"], "out: no such folder"),
+        (["{runs}"], "required: --out"),
+        (["{runs}", "--out={runs}/1/scene/qam-1-0/DONE"], "DONE: "),
+        (["{runs}", "--out={out}"], "both hold QAM on scene, task 1, seed 1: draw them in separate calls"),
+    ],
+)
+def test_bad_input_gets_one_line(tmp_path, capsys, arguments, message):
+    make_run(tmp_path / "runs" / "1", "qam", tasks=(1,), seeds=(1,))
+    if "both" in message:
+        make_run(tmp_path / "runs" / "2", "qam", tasks=(1,), seeds=(1,))
+    with pytest.raises(SystemExit) as error:
+        main([text.format(runs=tmp_path / "runs", out=tmp_path / "out") for text in arguments])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_protocols_are_not_mixed(tmp_path):
+    make_run(tmp_path, "qam")
+    make_run(tmp_path, "trqam", protocol="qam")
+    with pytest.raises(UserError, match="qam, trqam, whose numbers must not be mixed"):
+        study(tmp_path)

@@ -1,0 +1,530 @@
+"""A run that is stopped, at whatever moment and however, and started again leaves the files of one that was not."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from envs.vector.actors import Transitions
+from experiments import cli
+from experiments import config as configuration
+from experiments.analysis.summary import summarise
+from experiments.training import interrupt, phases, records
+from experiments.training import run as running
+from trqam_jax import checkpoint, trainer
+from trqam_jax.checkpoint import Checkpoints
+from trqam_jax.errors import UserError
+from trqam_jax.logging import CsvWriter, read_csv
+
+ROOT = pathlib.Path(__file__).parents[3]
+SETTINGS = {
+    "bc.steps": 30,
+    "train.offline_steps": 50,
+    "train.log_interval": 20,
+    "train.save_interval": 15,
+    "eval.interval": 40,
+    "eval.episodes": 2,
+    "online.steps": 50,
+    "online.start_training": 12,
+    "online.save_interval": 15,
+}
+
+
+class Killed(BaseException):
+    """As good as kill -9 for what is on the disk: nothing catches it."""
+
+
+class FakeSlots:
+    """Episodes of three chunks without a simulator: what a policy does in them is their return, to the bit."""
+
+    hook = staticmethod(lambda: None)  # called at every step
+
+    def __init__(self, domain, tasks, num_episodes, **_):
+        self.shape, self.size = (len(tasks), max(1, num_episodes)), domain.observation_dim
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def begin(self, seeds):
+        self.state = np.stack([[np.random.default_rng(seed).normal(size=self.size) for seed in row] for row in seeds])
+        self.decision, self.returns = np.zeros(self.shape, np.int32), np.zeros(self.shape)
+
+    def wait(self):
+        episode = np.where(self.decision < 3, np.arange(self.shape[1], dtype=np.int32), -1)
+        return None if (episode < 0).all() else (0, self.state.astype(np.float32), episode, self.decision)
+
+    def play(self, group, chunks):
+        self.hook()
+        self.returns += chunks.sum((2, 3))
+        self.state = 0.9 * self.state + chunks.mean((2, 3))[..., None]
+        self.decision = self.decision + 1
+
+    def results(self):
+        return {
+            "success": (self.returns > 0).astype(float),
+            "return": self.returns,
+            "length": np.full(self.shape, 15),
+        }
+
+
+class FakeActors:
+    """Episodes of seven steps that depend on the entropy they began with and on the actions."""
+
+    def __init__(self, domain, tasks, horizon, **_):
+        self.replicas, self.domain = len(tasks), domain
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def begin(self, entropy):
+        self.draws = [np.random.default_rng(row) for row in entropy]
+        self.current = np.stack([draw.normal(size=self.domain.observation_dim) for draw in self.draws])
+        self.age = np.arange(self.replicas)  # so that their episodes end at different steps
+        return self.current.astype(np.float32)
+
+    def play(self, chunks, start, count):
+        sizes = self.domain.observation_dim, self.domain.action_dim
+        played = Transitions.empty(self.replicas, chunks.shape[1], *sizes)
+        for r in range(self.replicas):
+            for i, action in enumerate(chunks[r, start[r] : start[r] + count[r]]):
+                played.observations[r, i], played.actions[r, i] = self.current[r], action
+                self.current[r] = 0.9 * self.current[r] + action.mean()
+                played.next_observations[r, i], played.rewards[r, i] = self.current[r], action.sum()
+                played.masks[r, i], played.length[r] = 1, i + 1
+                self.age[r] += 1
+                if self.age[r] == 7:
+                    self.age[r], self.current[r] = 0, self.draws[r].normal(size=sizes[0])
+                    played.terminals[r, i], played.ended[r] = True, True
+                    break
+        return played._replace(current=self.current.astype(np.float32))
+
+
+LOAD_DATA, LOADED = running.load_data, {}
+
+
+def loaded(config, domain, path):
+    """The data, read once."""
+    if path not in LOADED:
+        LOADED[path] = LOAD_DATA(config, domain, path)
+    return LOADED[path]
+
+
+@pytest.fixture(autouse=True)
+def fake_slots(monkeypatch):
+    monkeypatch.setattr(running, "VectorSlots", FakeSlots)
+    monkeypatch.setattr(running, "Actors", FakeActors)
+    monkeypatch.setattr(running, "load_data", loaded)
+    monkeypatch.setattr(phases, "DISPATCH_SECONDS", 0.02)  # so that rows and saves fall between dispatches, too
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def make(tmp_path, data):
+    """A configuration: two replicas of tiny networks; settings by flat key."""
+
+    def make(out=tmp_path, agent="fql", seeds=("1", "2"), overrides=None, **settings):
+        by_key = {key.replace("__", "."): value for key, value in settings.items()}
+        return configuration.resolve(
+            agent=agent,
+            env="cube-single-task1",
+            protocol="quick",
+            seeds=list(seeds),
+            settings={
+                **SETTINGS,
+                "data.dataset": "generate",
+                "data.dir": str(data),
+                "data.episodes": 2,
+                "run.out_dir": str(out),
+                **by_key,
+            },
+            overrides={
+                "agent.hidden_dims": "8,8",
+                "agent.flow_steps": "2",
+                "train.batch_size": "16",
+                **(overrides or {}),
+            },
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data):
+    """What the run leaves that nothing disturbs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "VectorSlots", FakeSlots)
+        patch.setattr(running, "Actors", FakeActors)
+        return left_by(running.run(make.__wrapped__(tmp_path_factory.mktemp("unbroken"), data)()))
+
+
+def left_by(folder):
+    """{file: content} of the tables and {checkpoint: fingerprint or files}, of the run and of its cloning."""
+    (cloned,) = folder.parent.glob("cloned-*")
+    (policy,) = cloned.glob("checkpoints/[0-9]*")
+    tables = {
+        f"{place.name}/{t}": (place / f"{t}.csv").read_bytes()
+        for place in (folder, cloned)
+        for t in ("train", "eval")
+        if (place / f"{t}.csv").exists()
+    }
+    last = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    assert (folder / "DONE").exists()
+    assert (cloned / "DONE").exists()
+    return {
+        **tables,
+        "cloned": checkpoint.read_meta(policy)["fingerprint"],
+        "last": last,
+        "state": final_state(folder, last),
+    }
+
+
+def final_state(folder, place):
+    """The arrays of a checkpoint, as bytes by their name."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore(folder.resolve() / "checkpoints" / f"{place.phase}-{place.step}" / checkpoint.TREE)
+    return {
+        jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def steps(folder, table):
+    return [(row["phase"], int(row["step"])) for row in read_csv(folder / f"{table}.csv") if row["seed"] == "1"]
+
+
+def test_the_unbroken_run(unbroken):
+    (train,) = (text for name, text in unbroken.items() if name.startswith("fql") and name.endswith("train"))
+    phase = [*[b"20"] * 2, *[b"40"] * 2, *[b"50"] * 2]
+    assert [line.split(b",")[5] for line in train.splitlines()] == [b"step", *phase, *phase]
+    assert unbroken["last"] == ("online", 50)
+    assert b"ok" in train
+
+
+def after_calls(count, original, action):
+    """The function, with `action` before its call number `count`."""
+    left = [count]
+
+    def wrapped(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            action()
+        return original(*args, **kwargs)
+
+    return wrapped
+
+
+def killed():
+    raise Killed
+
+
+def torn(path):
+    """Half a row at the end of a table, as of a kill while it is written."""
+    with path.open("ab") as file:
+        file.write(b"cube-single,1,fql,1,off")
+    raise Killed
+
+
+MOMENTS = {
+    "the first file": (os, "fsync", 1),
+    "a checkpoint of the cloning": (pathlib.Path, "rename", 2),
+    "the first evaluation": (FakeSlots, "play", 2),
+    "an update": (trainer.Population, "run", 12),
+    "playing": (FakeActors, "play", 9),
+    "a save online": (FakeActors, "begin", 3),
+    "half a row": (CsvWriter, "write", 8),
+    "a checkpoint": (os, "fsync", 150),
+    "a late checkpoint": (os, "fsync", 230),
+    "DONE": (records.Recorder, "done", 2),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at(moment, make, unbroken, monkeypatch, capfd):
+    owner, name, count = MOMENTS[moment]
+    with monkeypatch.context() as patch:
+        original = getattr(owner, name)
+        if name == "write":
+            half = lambda self, rows: torn(self._path) if next(calls) == count else original(self, rows)
+            calls = iter(range(1, 1000))
+            patch.setattr(owner, name, half)
+        else:
+            patch.setattr(owner, name, after_calls(count, original, killed))
+        with pytest.raises(Killed):
+            running.run(make())
+    assert left_by(running.run(make())) == unbroken
+
+
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [(signal.SIGINT, "evaluating"), (signal.SIGTERM, "updating"), (signal.SIGUSR1, "evaluating")],
+)
+def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
+    handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
+    owner, name, count = (FakeSlots, "play", 5) if where == "evaluating" else (trainer.Population, "run", 12)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, after_calls(count, getattr(owner, name), lambda: os.kill(os.getpid(), number)))
+        with pytest.raises(interrupt.Interrupted, match=number.name):
+            running.run(make())
+    assert [signal.getsignal(number) for number in interrupt.SIGNALS] == handlers
+    folder = records.folder_of(running.locate(make(), running.suite.DOMAINS["cube-single"])[0])
+    assert not (folder / "DONE").exists()
+    place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    if where == "evaluating":
+        assert place == ("offline", 40)
+        assert ("offline", 40) in steps(folder, "train")
+        assert ("offline", 40) not in steps(folder, "eval")
+    assert left_by(running.run(make())) == unbroken
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = """
+import os, signal
+from experiments.training import interrupt
+with interrupt.watched():
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupt.pending()
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (-signal.SIGTERM, b"")
+
+
+def test_longer(make, unbroken, capsys):
+    """A finished run goes on from its last state as one that was as long from the first: no row of an old end stays."""
+    for total, expected in ((25, [20, 25]), (33, [20, 33]), (50, [20, 40, 50])):
+        folder = running.run(make(train__offline_steps=total, online__steps=0))
+        assert steps(folder, "train") == [("offline", step) for step in expected]
+    for total, expected in ((7, []), (9, []), (12, [12]), (17, [20, 17]), (33, [20, 33]), (50, [20, 40, 50])):
+        running.run(make(online__steps=total))
+        online = [step for phase, step in steps(folder, "train") if phase == "online"]
+        assert online == [step for step in expected if step <= total]
+    assert left_by(folder) == unbroken
+    capsys.readouterr()
+    assert running.run(make(run__resume="must", eval__workers=1, train__save_interval=7)) == folder
+    assert "finished already" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"is finished with train.offline_steps = 50, more than 49"):
+        running.run(make(train__offline_steps=49))
+    assert left_by(folder) == unbroken
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(UserError, match=r"no checkpoint to be continued from.*--resume=never"):
+        running.run(make(online__steps=51))
+    assert (folder / "DONE").exists()
+
+
+@pytest.fixture
+def unfinished(make, monkeypatch):
+    """The folder of a run that was killed at update 40."""
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeSlots, "play", after_calls(5, FakeSlots.play, killed))
+        with pytest.raises(Killed):
+            running.run(make())
+    return records.folder_of(running.locate(make(), running.suite.DOMAINS["cube-single"])[0])
+
+
+def test_what_may_not_change_is_named(unfinished, make):
+    for settings, words in (
+        (dict(seeds=("1",)), r"an unfinished run with run.seeds = \[1, 2\], not \[1\]"),
+        (dict(train__log_interval=10), "train.log_interval = 20, not 10"),
+        (dict(eval__episodes=3), "eval.episodes = 2, not 3"),
+        (dict(train__offline_steps=20), "is at offline step 30 already, past 20"),
+    ):
+        with pytest.raises(UserError, match=words + ".*--group"):
+            running.run(make(**settings))
+    content = (unfinished / "config.json").read_text()
+    (unfinished / "config.json").write_text(content[:100])
+    with pytest.raises(UserError, match=r"config.json: missing or damaged.*--resume=never"):
+        running.run(make())
+
+
+def test_moved_and_with_its_newest_checkpoint_damaged(unfinished, make, unbroken, tmp_path, capsys):
+    """The folder is all that is needed: not its place, and not the cloned policy beside it."""
+    new = tmp_path / "elsewhere"
+    (new / "default").mkdir(parents=True)
+    cloned = next(unfinished.parent.glob("cloned-*")).rename(tmp_path / "cloned")
+    unfinished.parent.rename(new / "default" / "cube-single")
+    (newest,) = (new / "default" / "cube-single" / unfinished.name).glob("checkpoints/offline-30")
+    next(newest.glob(f"{checkpoint.TREE}/d/*")).write_bytes(b"")
+    config = make(out=new, eval__workers=1, run__resume="must")
+    folder = running.run(config)
+    assert "checkpoints/offline-30" in (warning := capsys.readouterr().err)
+    assert "offline-15" in warning
+    assert not list(folder.parent.glob("cloned-*"))
+    cloned.rename(folder.parent / cloned.name.replace("cloned", "cloned-1"))
+    assert left_by(folder) == {
+        name.replace(f"{cloned_name(unbroken)}/", "cloned-1/"): x for name, x in unbroken.items()
+    }
+
+
+def cloned_name(left):
+    return next(name.split("/")[0] for name in left if name.startswith("cloned-"))
+
+
+def test_never_sets_aside(unfinished, make, unbroken, capsys):
+    folder = running.run(make(run__resume="never"))
+    assert folder == unfinished
+    aside = folder.with_name(f"old-1-{folder.name}")
+    assert str(aside) in capsys.readouterr().out
+    assert steps(aside, "train")[-1] == ("offline", 40)
+    assert left_by(folder) == unbroken
+
+
+def test_must_names_the_nearest_run(make, unfinished):
+    with pytest.raises(UserError, match=r"there is no run .*; nor another of qam on cube-single"):
+        running.run(make(agent="qam", run__resume="must"))
+    words = (
+        rf"the nearest is {unfinished}, its settings -> yours: agent.alpha: [\d.]+ -> 77.0; run.group: default -> g$"
+    )
+    with pytest.raises(UserError, match=words):
+        running.run(make(run__resume="must", run__group="g", overrides={"agent.alpha": "77"}))
+    assert not (unfinished.parents[2] / "g").exists()
+
+
+HOLD = """
+import sys, time, pathlib
+from experiments.training import lock
+with lock.held(pathlib.Path(sys.argv[1]), wait=False):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(folder, code=HOLD):
+    return subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_do_not_write_one_run(make, unfinished, capfd):
+    holder = hold(unfinished)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"is being written by pid {holder.pid} on host"):
+            running.run(make())
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    running.run(make())
+
+
+def test_a_cloning_is_waited_for(tmp_path):
+    """Two processes: the second goes on once the first is killed."""
+    holder = hold(tmp_path)
+    waits = HOLD.replace("wait=False", "wait=True").replace("time.sleep(60)", "0")
+    try:
+        assert holder.stdout.readline() == "held\n"
+        second = hold(tmp_path, waits)
+        assert second.stdout.readline().startswith(f"waiting for pid {holder.pid} on host")
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    assert second.communicate(timeout=60)[0] == "held\n"
+    assert second.returncode == 0
+
+
+def poison(patch, replicas):
+    """Their critics have parameters that are no numbers, from the start of the offline phase."""
+    load_cloned = trainer.load_cloned
+
+    def poisoned(agents, velocity):
+        made = load_cloned(agents, velocity)
+        if "critic" in made.train.params:
+            layer = made.train.params["critic"]["Dense_0"]
+            layer["kernel"] = layer["kernel"].at[replicas].set(np.nan)
+        return made
+
+    patch.setattr(trainer, "load_cloned", poisoned)
+
+
+def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, monkeypatch, capsys, unbroken):
+    """Through a restart."""
+    poison(monkeypatch, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeSlots, "play", after_calls(5, FakeSlots.play, killed))
+        with pytest.raises(Killed):
+            running.run(make())
+    folder = running.run(make())
+    assert "task 1, seed 2 is frozen: offline update 0 was not finite" in capsys.readouterr().err
+    of_first = lambda text: [line for line in text.splitlines() if b",1,fql,1," in line]
+    for table in ("train", "eval"):
+        rows = read_csv(folder / f"{table}.csv")
+        frozen = {(row["seed"], row["phase"]) for row in rows if row["status"] == "frozen"}
+        assert frozen == {("2", "offline"), ("2", "online")}
+        expected = of_first(unbroken[f"{folder.name}/{table}"])
+        assert of_first((folder / f"{table}.csv").read_bytes()) == expected
+        assert expected
+    assert "seeds x episodes" in summarise(folder)
+
+
+def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
+    poison(monkeypatch, slice(None))
+    with pytest.raises(records.Diverged, match=r"seed 1: offline update 0 was not finite, and no replica is left"):
+        running.run(make())
+
+
+REAL = {
+    **{"offline_steps": 3000, "online_steps": 0, "log_interval": 250, "save_interval": 250},
+    **{"eval_interval": 4000, "eval_episodes": 0},
+}
+
+
+def command(config):
+    """Of main.py, for what `make` gives."""
+    settings = configuration.flatten(config)
+    flags = {flag: settings[key] for flag, key in configuration.FLAG_KEYS.items() if settings[key] is not None}
+    flags |= {"agent": "fql", "env": "cube-single-task1", "protocol": "quick", "seeds": "1,2"}
+    flags["config.online.save_interval"] = settings["online.save_interval"]
+    flags |= {"config.agent.hidden_dims": "8,8", "config.agent.flow_steps": 2, "config.train.batch_size": 16}
+    return [sys.executable, "experiments/main.py", *(f"--{key}={value}" for key, value in flags.items())]
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_real_signals(tmp_path, make):
+    """SIGTERM, which reaches the simulators' processes too; then kill -9; then to the end."""
+    settings = {configuration.FLAG_KEYS[flag].replace(".", "__"): value for flag, value in REAL.items()}
+    config = make(**settings)
+    folder = records.folder_of(running.locate(config, running.suite.DOMAINS["cube-single"])[0])
+
+    def started():
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command(config), cwd=ROOT, start_new_session=True, **pipes)
+
+    with started() as process:
+        wait_for(folder / "checkpoints" / "offline-250", process)
+        os.killpg(process.pid, signal.SIGTERM)
+        error = process.communicate()[1]
+    assert process.returncode == cli.EXIT_INTERRUPTED == 75, error
+    assert "Traceback" not in error
+    assert error.splitlines()[-1] == "interrupted by SIGTERM; the same command goes on from there"
+    place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    assert 250 <= place.step < 3000
+    with started() as process:
+        wait_for(folder / "checkpoints" / f"offline-{place.step // 250 * 250 + 250}", process)
+        os.killpg(process.pid, signal.SIGKILL)
+    unbroken = running.run(make(out=tmp_path / "unbroken", **settings))
+    assert left_by(running.run(config)) == left_by(unbroken)
