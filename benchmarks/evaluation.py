@@ -148,7 +148,7 @@ def measure(domain: envs.Domain, cores: int) -> None:
 
 def main(_) -> None:
     from trqam_jax import backend
-    from trqam_jax.logging import versions
+    from trqam_jax.versions import versions
 
     logging.set_verbosity(logging.WARNING)
     backend.prepare_process()

@@ -35,10 +35,10 @@ from experiments.training.phases import Offline
 from trqam_jax import backend, data, trainer
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field
-from trqam_jax.logging import versions
 from trqam_jax.sde import Path, sample_path
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Array, Batch, Spec
+from trqam_jax.versions import versions
 
 BATCH = 256
 SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)

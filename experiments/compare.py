@@ -26,7 +26,7 @@ COLUMNS = ["agent", "seeds", "mean", "std", "difference", "low", "high", "p_impr
 
 def final_success(folder: pathlib.Path) -> dict[int, float]:
     """{seed: success at the last evaluation, averaged over tasks}, of the seeds of which no replica is frozen."""
-    from trqam_jax.logging import read_csv
+    from experiments.training.csv_rows import read_csv
 
     rows = read_csv(folder / "eval.csv")
     last = [row for row in rows if (row["phase"], row["step"]) == (rows[-1]["phase"], rows[-1]["step"])]

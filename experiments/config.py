@@ -1,8 +1,6 @@
 """The configuration of a run: base -> agent -> domain and protocol -> command line, then locked."""
 
 import ast
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +12,8 @@ import envs
 from envs.ogbench.files import DEFAULT_DATASET_DIR
 from trqam_jax.backend import PRECISIONS
 from trqam_jax.errors import UserError, suggest
-from trqam_jax.logging import MIRRORS
+from trqam_jax.files import sha256_json
+from trqam_jax.mirrors import MIRRORS
 
 #: What the command line's own flags set; everything else is reached by --config.section.key=value.
 FLAG_KEYS = {
@@ -368,4 +367,4 @@ def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
     of_cloning: over what changes the cloned policy.
     """
     kept = {key: value for key, value in flatten(config).items() if changes_results(key, of_cloning=of_cloning)}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    return sha256_json(kept)[:8]

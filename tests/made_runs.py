@@ -5,7 +5,7 @@ import io
 import json
 
 from experiments import table
-from trqam_jax.logging import CsvWriter
+from experiments.training.csv_rows import CsvWriter
 
 EVAL = ["env", "task", "agent", "seed", "phase", "step", "episodes", "success", "return", "length", "status"]
 VERSIONS = {"trqam_jax": "0.1.0", "jax": "0.10.2"}

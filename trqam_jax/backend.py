@@ -3,13 +3,14 @@
 import contextlib
 import ctypes
 import gc
-import hashlib
 import os
 import pathlib
 import platform
 from collections.abc import Iterator
 
 import jax
+
+from trqam_jax.files import sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -83,4 +84,4 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     features = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
     text = "\n".join([platform.machine(), platform.processor(), *sorted(features)])
-    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{platform.machine()}-{sha256([text.encode()])[:8]}"

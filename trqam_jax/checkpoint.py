@@ -1,13 +1,10 @@
 """Saving and loading pytrees with orbax: a crash leaves what was there before, and damage is noticed."""
 
-import hashlib
 import json
-import os
 import pathlib
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from trqam_jax.errors import UserError
-from trqam_jax.logging import MAKE_ROOM, read_json, sync
+from trqam_jax.files import MAKE_ROOM, check_room, read_json, sha256, sha256_file, sha256_json, sync
 from trqam_jax.types import Params
 
 META, TREE = "trqam_jax.json", "tree"
@@ -37,12 +34,13 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         for folder in (temporary, replaced):
             shutil.rmtree(folder, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
+        # Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
+        check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / TREE, tree)
         files = [file for file in sorted(temporary.rglob("*")) if file.is_file()]
-        content = {**meta, "files": {str(file.relative_to(temporary)): _sha256(file) for file in files}}
-        (temporary / META).write_text(json.dumps({**content, "digest": digest_of(content)}, indent=2) + "\n")
+        content = {**meta, "files": {str(file.relative_to(temporary)): sha256_file(file) for file in files}}
+        (temporary / META).write_text(json.dumps({**content, "digest": sha256_json(content)}, indent=2) + "\n")
         for place in (temporary, *temporary.rglob("*")):
             sync(place)
         if path.exists():
@@ -79,7 +77,7 @@ def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
         content = read_json(path / META, ("files", "digest"))
     except UserError as error:
         raise Damaged(str(error)) from error
-    if content.pop("digest") != digest_of(content):
+    if content.pop("digest") != sha256_json(content):
         raise Damaged(f"{path / META}: damaged, its content does not match its digest")
     missing = [key for key in keys if key not in content]
     if missing:
@@ -91,7 +89,7 @@ def verify(path: pathlib.Path) -> None:
     """Damaged, naming the file, if one is missing or has another content than when it was written."""
     for name, digest in read_meta(path)["files"].items():
         try:
-            found = _sha256(path / name)
+            found = sha256_file(path / name)
         except OSError as error:
             raise Damaged(f"{path / name}: damaged, {error.strerror}") from error
         if found != digest:
@@ -104,10 +102,9 @@ POLICY = ("fingerprint", "seeds", "steps")
 
 def save_params(path: pathlib.Path, params: Params, meta: Mapping[str, Any]) -> None:
     """A policy: its parameters and `meta`, to which a fingerprint of the parameters' bytes is added."""
-    digest = hashlib.sha256()
-    for key, leaf in jax.tree_util.tree_leaves_with_path(params):
-        digest.update(jax.tree_util.keystr(key).encode() + np.asarray(leaf).tobytes())
-    save(path, params, {**meta, "fingerprint": digest.hexdigest()})
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    parts = (jax.tree_util.keystr(key).encode() + np.asarray(leaf).tobytes() for key, leaf in leaves)
+    save(path, params, {**meta, "fingerprint": sha256(parts)})
 
 
 class Place(NamedTuple):
@@ -156,7 +153,7 @@ class Checkpoints:
         return self._phases.index(place.phase), place.step
 
     def newest(self, usable: Callable[[Place], bool] = lambda place: True) -> Place | None:
-        """The last usable state that is intact, None if none was ever written, a UserError if all are damaged.
+        """The last usable state that is intact, None if none was ever written, Damaged if none is intact.
 
         A damaged one after it is named on stderr and set aside.
         """
@@ -174,10 +171,7 @@ class Checkpoints:
                 print(f"warning: {error}; going on from {self.path(place).name} instead", file=sys.stderr)
             return place
         if damaged:
-            raise UserError(
-                f"{self._folder}: no checkpoint is intact ({'; '.join(map(str, damaged.values()))}); "
-                "--resume=never starts over, and moves this run aside"
-            )
+            raise Damaged(f"{self._folder}: no checkpoint is intact ({'; '.join(map(str, damaged.values()))})")
         return None
 
     def load(self, place: Place, like: Any) -> Any:
@@ -188,25 +182,6 @@ class Checkpoints:
         if not (self.path(place) / META).is_file():
             raise Damaged(f"{self.path(place) / META}: damaged, it is missing")
         verify(self.path(place))
-
-
-def _check_room(folder: pathlib.Path, size: int) -> None:
-    """OSError if `size` bytes and a little more do not fit on the disk or into the quota.
-
-    Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
-    """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, size + 2**20)
-
-
-def digest_of(content: Mapping[str, Any]) -> str:
-    """Of the meta file's other entries."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differences(stored: Any, expected: Any) -> list[str]:

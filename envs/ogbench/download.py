@@ -10,10 +10,7 @@ checksums; NAME.npz.sha256 records, for `sha256sum -c` as well, what was downloa
 """
 
 import argparse
-import contextlib
 import errno
-import fcntl
-import hashlib
 import http.client
 import itertools
 import json
@@ -32,6 +29,7 @@ from typing import NamedTuple, NoReturn
 
 from envs.ogbench.suite import Domain, parse_env
 from trqam_jax.errors import UserError
+from trqam_jax.files import commit, lock_target, sha256_file
 
 #: ogbench.utils.DATASET_URL; importing it would take a second.
 OGBENCH_URL = "https://rail.eecs.berkeley.edu/datasets/ogbench"
@@ -130,7 +128,7 @@ def fetch(target: pathlib.Path, urls: Sequence[str], patience: Patience) -> bool
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target):
+        with lock_target(target):
             if target.exists():  # got by the process that had the lock
                 return False
             _fill(part, urls, patience)
@@ -150,22 +148,10 @@ def verify(path: pathlib.Path) -> bool:
         raise DownloadError(f"{path}: damaged ({damage}); {way_out}")
     if not _checksum_file(path).exists():
         return False
-    recorded, found = " ".join(_checksum_file(path).read_text().split()[:1]), _sha256(path)
+    recorded, found = " ".join(_checksum_file(path).read_text().split()[:1]), sha256_file(path)
     if found != recorded:
         raise DownloadError(f"{path}: has sha256 {found}, at download it had {recorded or 'none'}; {way_out}")
     return True
-
-
-@contextlib.contextmanager
-def locked(target: pathlib.Path) -> Iterator[None]:
-    """One process, or thread, at a time. The system frees the lock of one that dies; the empty lock file stays."""
-    with target.with_name(f".{target.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{target}: waiting for another process that makes it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(part: pathlib.Path, urls: Sequence[str], patience: Patience) -> None:
@@ -296,10 +282,8 @@ def _kept(part: pathlib.Path) -> str:
 
 def _finish(part: pathlib.Path, target: pathlib.Path) -> None:
     """Record the checksum, and give the file its name once it is on the disk."""
-    _checksum_file(target).write_text(f"{_sha256(part)}  {target.name}\n")
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
+    _checksum_file(target).write_text(f"{sha256_file(part)}  {target.name}\n")
+    commit({target: part})
     _note(part).unlink(missing_ok=True)
 
 
@@ -312,11 +296,6 @@ def _damage(path: pathlib.Path) -> str | None:
         except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
             return str(error)
     return wrong and f"the CRC of {wrong} is wrong"
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _note(part: pathlib.Path) -> pathlib.Path:

@@ -1,6 +1,5 @@
 """OGBench: simulators, dataset files with validation, and where the files come from."""
 
-import hashlib
 import os
 import pathlib
 import re
@@ -16,6 +15,7 @@ from envs.ogbench import download, generate, mapped
 from envs.ogbench.suite import DOMAINS, Domain
 from envs.vector import simulator
 from trqam_jax.errors import UserError
+from trqam_jax.files import sha256
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
@@ -116,16 +116,16 @@ def fingerprint(path: pathlib.Path, shards: int) -> str:
 
     Where a file lies, and which versions it says that made it, do not enter.
     """
-    total = hashlib.sha256()
+    entries: list[bytes] = []
     for file in shard_files(path, shards):
         try:
             with zipfile.ZipFile(file) as archive:
                 for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
                     if entry.filename != "provenance.npy":
-                        total.update(f"{entry.filename} {entry.file_size} {entry.CRC}\n".encode())
+                        entries.append(f"{entry.filename} {entry.file_size} {entry.CRC}\n".encode())
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{file}: not a readable npz, truncated or damaged ({error})") from error
-    return total.hexdigest()[:16]
+    return sha256(entries)[:16]
 
 
 def shard_files(path: pathlib.Path, shards: int) -> list[pathlib.Path]:

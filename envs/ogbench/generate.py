@@ -32,6 +32,7 @@ import numpy as np
 
 from envs.vector import simulator
 from trqam_jax.errors import UserError, suggest
+from trqam_jax.files import replacing
 
 #: domain -> the kind of data
 GENERATABLE: Mapping[str, str] = {
@@ -287,17 +288,11 @@ def _is_made_with(path: pathlib.Path, settings: Mapping[str, Any]) -> bool:
 
 def _write(files: Mapping[pathlib.Path, list[dict[str, np.ndarray]]], settings: Mapping[str, Any]) -> None:
     """All files or none, without compression, so that equal arrays are equal bytes."""
-    temporary = {path: path.with_name(f"{path.name}.{os.getpid()}.tmp") for path in files}
-    try:
+    with replacing(files, f".{os.getpid()}.tmp") as temporary:
         for path, episodes in files.items():
             arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
             with temporary[path].open("wb") as file:
                 np.savez(file, **arrays, provenance=np.array(json.dumps(settings, sort_keys=True)))
-        for path in files:
-            temporary[path].replace(path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
 
 
 def _command_line() -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import math
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.ogbench.download import locked
 from trqam_jax.errors import UserError
+from trqam_jax.files import lock_target, replacing
 
 
 class MappedError(UserError):
@@ -45,7 +44,7 @@ def maps(
         return {name: form for name, form in forms.items() if not _path(folder, name).exists()}
 
     if wanted := missing():
-        with _disk_errors(folder, sum(form.nbytes for form in wanted.values())), locked(folder):
+        with _disk_errors(folder, sum(form.nbytes for form in wanted.values())), lock_target(folder):
             if wanted := missing():  # another process may just have made them
                 _write(folder, wanted, make(wanted))
     return {name: _read(_path(folder, name), form) for name, form in forms.items()}
@@ -57,9 +56,9 @@ def _path(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 def _write(folder: pathlib.Path, forms: Mapping[str, Form], pieces: Iterable[Mapping[str, np.ndarray]]) -> None:
     """Under other names, and moved to their places when all are complete: a file that is there is whole."""
-    parts = {name: folder / f"{name}.npy.part" for name in forms}
     folder.mkdir(exist_ok=True)
-    try:
+    with replacing([_path(folder, name) for name in forms], ".part") as temporary:
+        parts = {name: temporary[_path(folder, name)] for name in forms}
         with contextlib.ExitStack() as stack:
             files = {name: stack.enter_context(parts[name].open("wb")) for name in forms}
             for name, (shape, dtype) in forms.items():
@@ -70,16 +69,8 @@ def _write(folder: pathlib.Path, forms: Mapping[str, Form], pieces: Iterable[Map
                     # Not through a map: a full disk would end the process by a signal.
                     file.write(np.ascontiguousarray(piece[name], forms[name].dtype).data)
                 del piece  # or it stays while the next one is made
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
         for name, part in parts.items():
             _read(part, forms[name])
-        for name, part in parts.items():
-            part.replace(_path(folder, name))
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import numpy as np
 
 import envs
 from experiments.analysis.rows import Point, Source
+from experiments.training.csv_rows import read_csv
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_csv
 
 ALL = "all"
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from experiments.config import REPLICA_AXES, changes_results, flatten
+from experiments.training.csv_rows import read_csv
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_csv, read_json
+from trqam_jax.files import read_json
 
 Row = dict[str, Any]
 

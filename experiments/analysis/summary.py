@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from trqam_jax.logging import read_csv
+from experiments.training.csv_rows import read_csv
 
 Rows = list[dict[str, str]]
 

@@ -17,7 +17,7 @@ from experiments.sweeps import attempt, manifest
 from experiments.sweeps.manifest import Job, Sweep
 from experiments.training import interrupt
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_json, write_json
+from trqam_jax.files import read_json, write_json
 
 POLL_SECONDS = 0.1
 ENDS = {0: "done", EXIT_INTERRUPTED: "interrupted"}  # by exit status

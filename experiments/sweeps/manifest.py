@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from experiments.cli import EXIT_INTERRUPTED
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_json, write_json
+from trqam_jax.files import read_json, write_json
 
 
 class Job(NamedTuple):

@@ -14,9 +14,9 @@ import agents
 from experiments import config as configuration
 from experiments.config import PLACES
 from experiments.sweeps.manifest import Job, as_json
+from experiments.training.csv_rows import read_csv
 from experiments.training.resume import FREE
 from trqam_jax.errors import UserError, suggest
-from trqam_jax.logging import read_csv
 
 
 class Request(NamedTuple):

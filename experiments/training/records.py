@@ -9,13 +9,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.config import digest, notes
-from trqam_jax import logging
+from experiments.training.csv_rows import CsvWriter, cut_csv
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Episodes
+from trqam_jax.files import read_json, write_json
+from trqam_jax.mirrors import Mirrors
 from trqam_jax.trainer import Totals
+from trqam_jax.versions import versions
 
 REPLICA_COLUMNS = ["env", "task", "agent", "seed", "phase", "step"]
 EVAL_COLUMNS = [*REPLICA_COLUMNS, "episodes", "success", "return", "length", "status"]
+#: Packages of the environments that a result may depend on.
+SUITE_PACKAGES = ("ogbench", "mujoco", "gymnasium")
 TIME_COLUMNS = ["phase", "step", "updates_per_second", "eval_seconds", "env_steps_per_second"]
 
 
@@ -65,7 +70,7 @@ class Recorder:
         self._status = ["ok"] * len(replicas)  # or frozen
         self._more = ["variant"] * any(replica.variant for replica in replicas)  # columns of what else tells them apart
         (folder / "DONE").unlink(missing_ok=True)
-        logging.write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
+        write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
         self._write_versions()
         self._has = {
             (table, row["phase"], int(row["step"]))
@@ -73,30 +78,30 @@ class Recorder:
             for row in self._cut(table, len(replicas), lambda row, table=table: table, keep)
         }
         self._cut("times", 1, lambda row: "eval" if row["eval_seconds"] else "train", keep)
-        self._eval = logging.CsvWriter(folder / "eval.csv", [*EVAL_COLUMNS, *self._more])
-        self._times = logging.CsvWriter(folder / "times.csv", TIME_COLUMNS)
-        self._mirrors = logging.Mirrors(list(config.run.mirrors), folder, config.to_dict())
-        self._train: logging.CsvWriter | None = None
+        self._eval = CsvWriter(folder / "eval.csv", [*EVAL_COLUMNS, *self._more])
+        self._times = CsvWriter(folder / "times.csv", TIME_COLUMNS)
+        self._mirrors = Mirrors(list(config.run.mirrors), folder, config.to_dict())
+        self._train: CsvWriter | None = None
 
     def _cut(self, table: str, group: int, about: Callable[[Row], str], keep: Keep) -> list[Row]:
         """The rows of a table that stay, about(row) being the table that a row of it speaks of."""
         path = self.folder / f"{table}.csv"
-        return logging.cut_csv(path, lambda row: keep(about(row), row["phase"], int(row["step"])), group)
+        return cut_csv(path, lambda row: keep(about(row), row["phase"], int(row["step"])), group)
 
     def has(self, table: str, phase: str, step: int) -> bool:
         """Whether the rows of that place were there when the run was started again."""
         return (table, phase, step) in self._has
 
     def _write_versions(self) -> None:
-        path, versions = self.folder / "versions.json", logging.versions()
+        path, found = self.folder / "versions.json", versions(SUITE_PACKAGES)
         if path.exists():
-            before = logging.read_json(path)
+            before = read_json(path)
             changed = [
-                f"{key} {before.get(key)} -> {value}" for key, value in versions.items() if before.get(key) != value
+                f"{key} {before.get(key)} -> {value}" for key, value in found.items() if before.get(key) != value
             ]
             if changed:
                 print(f"warning: {path}: going on with {', '.join(changed)}; numbers may differ", file=sys.stderr)
-        logging.write_json(path, versions)
+        write_json(path, found)
 
     def _row(self, r: int, phase: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         own = {"env": self._config.env, "agent": self._config.agent_name, "phase": phase, "step": step}
@@ -128,7 +133,7 @@ class Recorder:
 
     def _write_train(self, phase: str, step: int, means: Mapping[str, np.ndarray], updates_per_second: float) -> None:
         if self._train is None:
-            self._train = logging.CsvWriter(
+            self._train = CsvWriter(
                 self.folder / "train.csv", [*REPLICA_COLUMNS, "status", *sorted(means), *self._more]
             )
         rows = [
@@ -164,4 +169,4 @@ class Recorder:
     def done(self) -> None:
         """Mark the folder as complete; the last thing that is written."""
         self._mirrors.close()
-        logging.write_json(self.folder / "DONE", {})
+        write_json(self.folder / "DONE", {})

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from experiments.config import PLACES, flatten
 from experiments.training import lock
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_json
+from trqam_jax.files import read_json
 
 #: The phases of a run, in their order, as checkpoints and rows name them.
 PHASES = ("bc", "offline", "online")

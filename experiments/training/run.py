@@ -23,11 +23,12 @@ from experiments.training import interrupt
 from experiments.training.phases import Offline, Online, Progress, Schedule, train
 from experiments.training.records import Diverged, Recorder, Replica, folder_of
 from experiments.training.resume import PHASES, claimed
-from trqam_jax import backend, checkpoint, data, logging, trainer
+from trqam_jax import backend, checkpoint, data, trainer
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.checkpoint import Place
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Slots, evaluate, start_seeds
+from trqam_jax.files import read_json
 from trqam_jax.replay import Replay
 from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
@@ -183,7 +184,10 @@ def starting_place(
         schedule = schedules[place.phase]
         return place.phase != "online" or place.step % schedule.save == 0 or place.step == schedule.total
 
-    newest = checkpoints.newest(usable)
+    try:
+        newest = checkpoints.newest(usable)
+    except checkpoint.Damaged as error:
+        raise UserError(f"{error}; --resume=never starts over, and moves this run aside") from error
     if newest is None:
         if (folder / "DONE").exists():
             raise UserError(
@@ -194,7 +198,7 @@ def starting_place(
     phases = list(schedules)
     reached = {phase: newest.step if phase == newest.phase else 0 for phase in phases}
     if newest.phase == "online":
-        stored = logging.read_json(folder / "config.json", ("train",))
+        stored = read_json(folder / "config.json", ("train",))
         reached["offline"] = stored["train"]["offline_steps"]
         if reached["offline"] < schedules["offline"].total:
             raise UserError(

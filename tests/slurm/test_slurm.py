@@ -9,7 +9,7 @@ import cluster
 import pytest
 
 from experiments.sweeps import engines, manifest
-from trqam_jax.logging import read_csv
+from experiments.training.csv_rows import read_csv
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = [

@@ -13,9 +13,9 @@ from absl import flags
 
 import agents
 from experiments import compare
+from experiments.training.csv_rows import read_csv
 from trqam_jax import trainer
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_csv
 from trqam_jax.streams import stack_streams
 
 RL = [name for name in agents.AGENTS if name != "bc"]

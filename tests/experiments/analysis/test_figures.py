@@ -12,9 +12,9 @@ import pytest
 from experiments import figures
 from experiments.analysis.rows import read_runs
 from experiments.figures import AVERAGE, BUDGET, CLONED, Study, draw, main
+from experiments.training.csv_rows import CsvWriter
 from experiments.training.records import EVAL_COLUMNS, REPLICA_COLUMNS
 from trqam_jax.errors import UserError
-from trqam_jax.logging import CsvWriter
 
 OFFLINE = 1_000_000
 STEPS = [("offline", 500_000), ("offline", OFFLINE), ("online", 250_000), ("online", 500_000)]

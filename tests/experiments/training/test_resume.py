@@ -17,10 +17,10 @@ from experiments import config as configuration
 from experiments.analysis.summary import summarise
 from experiments.training import interrupt, phases, records
 from experiments.training import run as running
+from experiments.training.csv_rows import CsvWriter, read_csv
 from trqam_jax import checkpoint, trainer
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError
-from trqam_jax.logging import CsvWriter, read_csv
 
 ROOT = pathlib.Path(__file__).parents[3]
 SETTINGS = {
@@ -328,6 +328,14 @@ def test_longer(make, unbroken, capsys):
     with pytest.raises(UserError, match=r"no checkpoint to be continued from.*--resume=never"):
         running.run(make(online__steps=51))
     assert (folder / "DONE").exists()
+
+
+def test_without_an_intact_checkpoint_the_way_out_is_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path, ("offline",))
+    checkpoints.save(checkpoint.Place("offline", 1), {"w": np.zeros(2)})
+    (checkpoints.path(checkpoint.Place("offline", 1)) / checkpoint.META).unlink()
+    with pytest.raises(UserError, match=r"no checkpoint is intact.*offline-1.*--resume=never"):
+        running.starting_place(tmp_path, checkpoints, {"offline": None})
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from envs import DOMAINS
 from experiments import config as configuration
 from experiments.analysis.rows import read_runs, sources
 from experiments.analysis.summary import summarise
+from experiments.training.csv_rows import read_csv
 from experiments.training.run import load_data, locate, run
-from trqam_jax.checkpoint import digest_of
 from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
-from trqam_jax.logging import read_csv
+from trqam_jax.files import sha256_json
 
 ROOT = pathlib.Path(__file__).parents[3]
 MAIN = [sys.executable, "experiments/main.py"]
@@ -174,7 +174,7 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
         run(other)
     content = json.loads(text) | {"env": "scene"}
     del content["digest"]
-    meta.write_text(json.dumps(content | {"digest": digest_of(content)}))
+    meta.write_text(json.dumps(content | {"digest": sha256_json(content)}))
     with pytest.raises(UserError, match="was cloned on scene"):
         run(other)
     meta.write_text(text)

@@ -1,7 +1,7 @@
-"""Released checkpoints in this suite's format: python -m trqam_jax.interop.import_checkpoint params_300000.pkl out/
+"""Released checkpoints in this suite's format: python -m trqam_jax.interop.checkpoints params_300000.pkl out/
 
-The result is a cloned policy for --bc_checkpoint=out/ --bc_steps=0: a flow's velocity parameters, of one policy for all
-seeds. The pickle is read by trqam_jax.interop.safe_pickle, which runs nothing that it names.
+The result is a BC policy as trqam_jax.checkpoint keeps it: a flow's velocity parameters, of one policy for all seeds.
+The pickle is read by trqam_jax.interop.safe_pickle, which runs nothing that it names.
 """
 
 import argparse
@@ -100,11 +100,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = _Parser(prog="python -m trqam_jax.interop.import_checkpoint", description=(__doc__ or "").split("\n\n")[1])
+    parser = _Parser(prog="python -m trqam_jax.interop.checkpoints", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("pickle", type=pathlib.Path, help="a released checkpoint, such as params_300000.pkl")
     parser.add_argument("out", type=pathlib.Path, help="the folder to make")
     parser.add_argument("--network", default="actor_slow", help="the flow to take (default: %(default)s)")
-    parser.add_argument("--env", help="a note in the result: the domain that it was cloned on")
+    parser.add_argument("--env", help="a note in the result: the domain that it was trained on")
     arguments = parser.parse_args(argv)
     try:
         params = import_checkpoint(arguments.pickle, arguments.out, network=arguments.network, env=arguments.env)
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     norm = "with" if "LayerNorm_0" in params else "without"
     inputs = params["Dense_0"]["kernel"].shape[0]
     print(f"flow: hidden layers {widths[:-1]}, {norm} layer norm; O + D + 1 = {inputs}, D = {widths[-1]}")
-    print(f"start from it by --bc_checkpoint={arguments.out} --bc_steps=0")
+    print(f"{arguments.out}: a BC policy of {checkpoint.read_meta(arguments.out)['steps']:,} updates")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from experiments.training.run import cloned_policy
 from trqam_jax.checkpoint import load, read_meta
 from trqam_jax.errors import UserError
 from trqam_jax.flow import sample_ode
-from trqam_jax.interop import import_checkpoint
+from trqam_jax.interop import checkpoints
 from trqam_jax.networks import Velocity, bind, init_params
 
 PEER = FOLDER / "peer_checkpoint.pkl"
@@ -35,7 +35,7 @@ def write(path, tree):
 
 
 def test_a_released_policy_acts_as_it_did(tmp_path):
-    import_checkpoint.main([str(PEER), str(tmp_path / "out")])
+    checkpoints.main([str(PEER), str(tmp_path / "out")])
     network = Velocity((16, 16, 16), SPEC.chunk_dim)
     fresh = init_params(jax.random.key(0), {"actor": (network, (SPEC.observation_dim, SPEC.chunk_dim, 1))})["actor"]
     like = jax.tree.map(lambda x: x[None], fresh)  # one policy
@@ -58,8 +58,8 @@ def test_a_run_starts_from_it(tmp_path, layer_norm, capsys):
     layers = init_params(jax.random.key(1), {"actor": (network, (domain.observation_dim, chunk_dim, 1))})["actor"]
     path = write(tmp_path / "params_300000.pkl", released({"mlp": layers}))
     out = tmp_path / "out"
-    import_checkpoint.main([str(path), str(out), "--env", "cube-single"])
-    assert f"--bc_checkpoint={out} --bc_steps=0" in capsys.readouterr().out
+    checkpoints.main([str(path), str(out), "--env", "cube-single"])
+    assert f"{out}: a BC policy of 300,000 updates" in capsys.readouterr().out
     assert read_meta(out)["steps"] == 300_000
     config = configuration.resolve(
         agent="trqam",
@@ -77,10 +77,10 @@ def test_a_run_starts_from_it(tmp_path, layer_norm, capsys):
 
 def test_updates_are_counted_by_the_file_name_or_the_released_counter():
     tree = {"agent": {"network": {"step": 51}}}
-    assert import_checkpoint.updates_of(pathlib.Path("params_300000.pkl"), tree) == 300_000
-    assert import_checkpoint.updates_of(pathlib.Path("policy.pkl"), tree) == 50
+    assert checkpoints.updates_of(pathlib.Path("params_300000.pkl"), tree) == 300_000
+    assert checkpoints.updates_of(pathlib.Path("policy.pkl"), tree) == 50
     tree["agent"]["network"]["step"] = np.array([np.nan])
-    assert import_checkpoint.updates_of(pathlib.Path("policy.pkl"), tree) == 0
+    assert checkpoints.updates_of(pathlib.Path("policy.pkl"), tree) == 0
 
 
 DENSE = {"kernel": np.zeros((6, 4), np.float32), "bias": np.zeros(4, np.float32)}
@@ -108,7 +108,7 @@ NORM = {"scale": np.zeros(4, np.float32), "bias": np.zeros(4, np.float32)}
 def test_what_is_no_flow_is_named(tmp_path, tree, message):
     path = write(tmp_path / "some.pkl", tree)
     with pytest.raises(SystemExit) as stopped:
-        import_checkpoint.main([str(path), str(tmp_path / "out")])
+        checkpoints.main([str(path), str(tmp_path / "out")])
     assert stopped.value.code.startswith(f"error: {path}: ")
     assert message in stopped.value.code
     assert "\n" not in stopped.value.code
@@ -117,14 +117,14 @@ def test_what_is_no_flow_is_named(tmp_path, tree, message):
 
 def test_an_existing_folder_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="exists"):
-        import_checkpoint.import_checkpoint(PEER, tmp_path)
+        checkpoints.import_checkpoint(PEER, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_refuses_a_program_in_one_line(tmp_path):
     path = tmp_path / "params_1.pkl"
     path.write_bytes(b"\x80\x03cos\nsystem\nX\x05\x00\x00\x00touch\x85R.")
-    command = [sys.executable, "-m", "trqam_jax.interop.import_checkpoint", str(path), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "trqam_jax.interop.checkpoints", str(path), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -132,5 +132,5 @@ def test_the_command_refuses_a_program_in_one_line(tmp_path):
         f"error: {path}: not loaded: it names 'os.system', and only arrays of numpy and JAX are read"
     ]
     with pytest.raises(SystemExit) as stopped:
-        import_checkpoint.main([])
+        checkpoints.main([])
     assert stopped.value.code.count("\n") == 0

@@ -1,0 +1,61 @@
+"""Tables of rows as CSV files that a crash cannot tear. Imports no JAX."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trqam_jax.errors import UserError
+from trqam_jax.files import append, write_text
+
+
+class CsvWriter:
+    """Appends rows with a fixed header; each call reaches the disk before it returns, or leaves the file as it was."""
+
+    def __init__(self, path: pathlib.Path, columns: list[str]):
+        self._path, self._columns = path, columns
+        if not path.exists():
+            write_text(path, ",".join(columns) + "\n")
+        found = path.read_text().partition("\n")[0].split(",")
+        if found != columns:
+            raise UserError(f"{path}: has the columns {', '.join(found)}, not {', '.join(columns)}; move it away")
+
+    def write(self, rows: list[Mapping[str, Any]]) -> None:
+        """Missing columns are left empty; an unknown one is an error."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        writer.writerows([{key: _text(value) for key, value in row.items()} for row in rows])
+        append(self._path, text.getvalue().encode())
+
+
+def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: int) -> list[dict[str, str]]:
+    """Atomically drop the rows that are not to be kept, and at the end what a crash tore: a line without its end, and a
+    group with fewer than `group` rows. Kept lines stay as they are to the byte; they are returned, read."""
+    if not path.exists():
+        return []
+    # No value holds a line break, so a line is a row.
+    header, *lines = path.read_bytes().decode(errors="replace").split("\n")[:-1] or [""]
+    columns = header.split(",")
+    rows = list(csv.DictReader(lines, columns))
+    whole = len(rows) - len(rows) % group
+    for number, row in enumerate(rows[:whole], start=2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: line {number} is damaged; move the file away or mend it")
+    kept = [(line, row) for line, row in zip(lines[:whole], rows[:whole], strict=True) if keep(row)]
+    if not header:
+        path.unlink()
+    elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
+        write_text(path, "".join(f"{line}\n" for line in [header, *(line for line, _ in kept)]))
+    return [row for _, row in kept]
+
+
+def _text(value: Any) -> Any:
+    """Floats by their shortest text that reads back the same float32 or float64."""
+    return value if isinstance(value, (str, int)) else str(value)
+
+
+def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
+    """All rows, as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
