@@ -3,38 +3,55 @@ PYTHON ?= python3
 JAX ?= cpu
 VENV ?= .venv-$(JAX)
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CUDA := $(filter-out cpu,$(JAX))
 DEMO := runs/demo
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo check test lint types install lock clean
 
 help:
-	@echo "make demo     generate data, clone a policy, fine-tune it with TRQAM, compare the two"
-	@echo "make test     lint and all tests"
+	@echo "make demo     generate data, train a BC policy, fine-tune it with TRQAM, compare the two"
+	@echo "make check    lint, types and the fast tests: the inner loop"
+	@echo "make test     lint, types and all tests"
 	@echo "make install  only the virtual environment, in $(VENV)"
+	@echo "make lock     write requirements.txt anew from setup.py's ranges, keeping the versions that still fit"
 	@echo "make clean    remove the virtual environment and the demo's run (not its data)"
 	@echo "Add JAX=cuda13 or JAX=cuda12 for an NVIDIA GPU, PYTHON=python3.12 for another interpreter."
 
+# requirements.txt is complete, so that pip has nothing to resolve; a GPU's packages come on top.
 $(VENV)/installed: requirements.txt setup.py
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; make PYTHON=python3.12 names another')"
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'error: Python 3.11 to 3.13 is needed, this is ' + sys.version.split()[0] + '; make PYTHON=python3.12 names another')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e ".[dev$(if $(CUDA),$(comma)$(CUDA))]"
+	$(PIP) --no-deps -r requirements.txt
+	$(PIP) --no-deps -e .
+	$(if $(CUDA),$(PIP) -c requirements.txt "jax[$(CUDA)]")
 	@touch $@
-comma := ,
 
 install: $(VENV)/installed
+
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lock/bin/uv pip compile setup.py --extra dev --universal --fork-strategy fewest --python-version 3.11 \
+		--annotation-style line --custom-compile-command "make lock" --output-file requirements.txt --quiet
 
 demo: install
 	rm -rf $(DEMO)
 	$(BIN)/python experiments/main.py --agent=trqam --env=cube-single-task1 --protocol=quick \
 		--dataset=generate --dataset_episodes=60 --dataset_dir=data --eval_episodes=100 --out_dir=runs --group=demo
 
-lint: install
+lint: install types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) .venv-lock $(DEMO)
