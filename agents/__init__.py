@@ -1,4 +1,6 @@
-"""The algorithms, one file each. Adding one: write the file, add its class here (CONTRIBUTING.md shows an example)."""
+"""The algorithms, one file each. Adding one: write the file, add its class here (CONTRIBUTING.md has the steps)."""
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,10 +14,13 @@ from agents.ifql import IFQL
 from agents.qam import QAM
 from agents.qam_edit import QAMEdit
 from agents.qam_fql import QAMFQL
+from agents.shared import NO_CLIP
 from agents.sqam import SQAM
 from agents.trqam import TRQAM
 from agents.trqam_external import TRQAMExternal
 from trqam_jax.agent import AbstractAgent
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.settings import Setting
 
 AGENTS: dict[str, type[AbstractAgent]] = {
     "bc": BC,
@@ -33,21 +38,49 @@ AGENTS: dict[str, type[AbstractAgent]] = {
     "ifql": IFQL,
 }
 
-#: What every algorithm reads; an algorithm's own DEFAULTS come on top.
-SHARED_DEFAULTS = dict(
-    discount=0.995,
-    hidden_dims=(512, 512, 512, 512),
-    actor_layer_norm=False,
-    num_critics=10,
-    rho=0.5,  # pessimism: standard deviations of the ensemble subtracted from the target's mean
-    tau=0.005,
-    flow_steps=10,
-    best_of_n=1,
-    learning_rate=3e-4,
-    clip_norm=1.0,
-)
+#: What every algorithm reads; an algorithm's own SETTINGS come on top.
+SHARED: dict[str, Setting] = {
+    "discount": Setting(0.995, "gamma, per environment step", low=0.0, high=1.0),
+    "hidden_dims": Setting((512, 512, 512, 512), "widths of the hidden layers of all networks", low=1),
+    "actor_hidden_dims": Setting(
+        None, "those of flows and other policies; None: hidden_dims", low=1, optional=True, type=tuple, since="0.2"
+    ),
+    "critic_hidden_dims": Setting(
+        None, "those of critics and values; None: hidden_dims", low=1, optional=True, type=tuple, since="0.2"
+    ),
+    "actor_layer_norm": Setting(False, "layer norm in flows and one-step policies; critics always have it"),
+    "num_critics": Setting(10, "critics of the ensemble", low=1),
+    "rho": Setting(0.5, "pessimism: ensemble standard deviations subtracted from the target's mean", low=0.0),
+    "tau": Setting(0.005, "step of the Polyak averages", low=0.0, high=1.0),
+    "flow_steps": Setting(10, "Euler steps of a flow's ODE and of an SDE rollout", low=1),
+    "best_of_n": Setting(1, "candidates of which the one of the highest mean critic acts", low=1),
+    "learning_rate": Setting(3e-4, "of Adam, for all networks", low=0.0),
+    "clip_norm": Setting(1.0, NO_CLIP.help, low=0.0, optional=True, type=float),
+}
+
+
+def settings(name: str) -> dict[str, Setting]:
+    """All settings of agent `name`, by their bare keys: the shared ones and its own."""
+    return {**SHARED, **AGENTS[name].SETTINGS}
 
 
 def default_config(name: str) -> ConfigDict:
-    """The settings of agent `name`, before any environment's or protocol's."""
-    return ConfigDict({**SHARED_DEFAULTS, **AGENTS[name].DEFAULTS})
+    """The defaults of agent `name`, before any environment's or protocol's."""
+    return ConfigDict({key: setting.default for key, setting in settings(name).items()})
+
+
+def bc_config(config: ConfigDict) -> ConfigDict:
+    """The settings of the BC stage from which a method with these settings starts.
+
+    For a swept setting its first value: no BC policy is trained then, and the given one is only evaluated.
+    """
+    result = default_config("bc")
+    for key in BC.INHERITS:
+        is_swept = isinstance(config[key], tuple) and isinstance(SHARED[key].default, float)
+        result[key] = config[key][0] if is_swept else config[key]
+    return result
+
+
+def make_config(name: str, **values: Any) -> AgentConfig:
+    """The configuration of agent `name` with these values of its settings, and defaults for the others."""
+    return AgentConfig.create(settings(name), values)

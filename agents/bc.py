@@ -3,45 +3,42 @@
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.flow import flow_matching_loss, sample_ode
-from trqam_jax.networks import bind, init_params
-from trqam_jax.streams import named
+from agents import shared
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.networks import init_params
 from trqam_jax.train_state import TrainState
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class BC(AbstractAgent):
     """Flow matching alone, with Adam and a joint clip at 1; the last weights are the policy (nothing is averaged)."""
 
-    DEFAULTS: ClassVar = {}
-    cloned_networks: ClassVar = ("actor",)
+    #: The settings that cloning takes from the method that starts from its policy.
+    INHERITS: ClassVar = ("hidden_dims", "actor_hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate")
+    #: The settings that do not change what it learns: it sees no reward, and the others say how it acts.
+    UNUSED: ClassVar = ("discount", "flow_steps")
+
+    pretrained_networks: ClassVar = ("actor",)
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec)
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
         params = init_params(key, {"actor": (agent.flow_network, (spec.observation_dim, spec.chunk_dim, 1))})
         return agent.replace(train=TrainState.create(params, (), agent.optimizer))
 
-    def draw(self, key, batch_size):
-        return {
-            "flow_x0": jax.random.normal(named(key, "flow_x0"), (batch_size, self.spec.chunk_dim)),
-            "flow_t": jax.random.uniform(named(key, "flow_t"), (batch_size, 1)),
-        }
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        return shared.draw_flow_matching(self, key, batch_size)
 
-    def step(self, batch, noise):
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         def loss(params):
-            velocity = bind(self.flow_network, params["actor"], batch.observations)
-            return flow_matching_loss(velocity, batch.chunks, noise["flow_x0"], noise["flow_t"], batch.valid)
+            flow_loss = shared.flow_loss_of(self, params["actor"], batch, noise)
+            return flow_loss, {"flow_loss": flow_loss}
 
-        flow_loss, grads = jax.value_and_grad(loss)(self.train.params)
-        train = self.train.apply_gradients(grads, self.optimizer, tau=0.0)
-        return self.replace(train=train), {"flow_loss": flow_loss, "grad_norm": optax.global_norm(grads)}
+        return shared.gradient_step(self, loss)
 
-    def act(self, observations, key):
-        velocity = bind(self.flow_network, self.train.params["actor"], observations)
+    def act(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
         x0 = jax.random.normal(key, (len(observations), self.spec.chunk_dim))
-        chunks = jnp.clip(sample_ode(velocity, x0, self.config.flow_steps), -1, 1)
-        return chunks.reshape(-1, self.spec.horizon, self.spec.action_dim)
+        return shared.to_actions(self, shared.flow_chunks(self, "actor", observations, x0))

@@ -1,46 +1,43 @@
 """CGQL-M: CGQL whose critics learn the values of noised actions by regression (arXiv 2601.14234).
 
 On x_t = (1 - t) noise + t a the critics at time t regress on their averages at (a, 1): Q(s, x, t) tends to
-E[Q(s, a) | x_t = x] over the data. Guidance asks at the flow's time.
+E[Q(s, a) | x_t = x] over the data. Guidance takes the critics at the flow's time.
 """
 
 from typing import ClassVar
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from agents.cgql import draw_noised, guided_chunks, step_with_noised, with_fresh_networks
-from agents.shared import draw_common
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
-from trqam_jax.networks import TimedCritic, bind
+from agents import guided
+from agents.shared import gradient_step
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.networks import Network
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class CGQLMSE(AbstractAgent):
     """CGQL-M: CGQL whose critics also learn the mean value of noised actions (arXiv 2601.14234)."""
 
-    DEFAULTS: ClassVar = dict(
-        guidance_coef=0.1,
-        inv_temp=10.0,  # of the critic within the guidance
-        noisy_coef=0.1,  # weight of the noised actions' loss
-        clip_norm=None,
-    )
-    cloned_networks: ClassVar = ("actor",)
+    SETTINGS: ClassVar = guided.NOISED_SETTINGS
+    pretrained_networks: ClassVar = ("actor",)
 
     @classmethod
-    def create(cls, key, spec, config):
-        return with_fresh_networks(cls(train=None, config=config, spec=spec), key)
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
+        return agent.replace(train=guided.initialise(agent, key))
 
     @property
-    def critic_network(self):
-        return TimedCritic(self.config.hidden_dims, self.config.num_critics)
+    def critic_network(self) -> Network:
+        return guided.critic_network(self)
 
-    def draw(self, key, batch_size):
-        return draw_common(self, key, batch_size) | draw_noised(self, key, batch_size)
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        return guided.draw_noised(self, key, batch_size)
 
-    def step(self, batch, noise):
-        return step_with_noised(self, batch, noise, lambda clean, noised: jnp.square(noised - clean))
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
+        squared_error = lambda clean, noised: jnp.square(noised - clean)
+        return gradient_step(self, guided.noised_loss(self, batch, noise, squared_error))
 
-    def sample(self, observations, noise):
-        """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        critic = bind(self.critic_network, self.train.params["critic"], observations)
-        return best_by_mean(guided_chunks(self, observations, noise, critic), critic)
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        return guided.sample_at_flow_time(self, observations, noise)

@@ -9,33 +9,35 @@ critic is an ensemble with a pessimistic target that has no entropy term; the la
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from agents.shared import draw_common, td_and_flow_loss
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
+from agents import shared
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.entropy import tanh_sample, temperature_loss
 from trqam_jax.flow import sample_ode
 from trqam_jax.networks import TanhGaussian, bind, init_params
+from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
 from trqam_jax.train_state import TrainState
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class DSRL(AbstractAgent):
-    """DSRL: soft actor-critic over the noise that a cloned flow starts from (arXiv 2506.15799)."""
+    """DSRL: soft actor-critic over the noise that a BC flow starts from (arXiv 2506.15799)."""
 
-    DEFAULTS: ClassVar = dict(
-        noise_scale=1.0,  # the flow starts from noise_scale * tanh sample
-        target_entropy_multiplier=0.5,  # target entropy = -multiplier * D
-        clip_norm=None,
-    )
-    cloned_networks: ClassVar = ("actor_bc_flow",)
+    SETTINGS: ClassVar = {
+        "noise_scale": Setting(1.0, "the flow starts from noise_scale * tanh sample", low=0.0),
+        "target_entropy_multiplier": shared.ENTROPY_MULTIPLIER,
+        "clip_norm": shared.NO_CLIP,
+    }
+    DERIVED: ClassVar = AbstractAgent.DERIVED | {"target_entropy": shared.TARGET_ENTROPY}
+    pretrained_networks: ClassVar = ("actor_bc_flow",)
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec)
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
         critic = agent.critic_network, (spec.observation_dim, spec.chunk_dim)
         networks = {
             "actor_bc_flow": (agent.flow_network, (spec.observation_dim, spec.chunk_dim, 1)),
@@ -47,32 +49,32 @@ class DSRL(AbstractAgent):
         return agent.replace(train=TrainState.create(params, ("actor_bc_flow", "critic"), agent.optimizer))
 
     @property
-    def latent_network(self):
-        return TanhGaussian(self.config.hidden_dims, self.spec.chunk_dim)
+    def latent_network(self) -> TanhGaussian:
+        return TanhGaussian(self.actor_dims, self.spec.chunk_dim)
 
-    def draw(self, key, batch_size):
+    def draw(self, key: Key, batch_size: int) -> Noise:
         chunk = batch_size, self.spec.chunk_dim
-        return draw_common(self, key, batch_size) | normals(key, distill_z=chunk, latent=chunk)
+        return shared.draw_common(self, key, batch_size) | normals(key, distill_z=chunk, latent=chunk)
 
-    def step(self, batch, noise):
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         config, online, observations = self.config, self.train.params, batch.observations
         critic = lambda params: bind(self.critic_network, params, observations)
 
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
-        td_and_flow = td_and_flow_loss(self, "actor_bc_flow", batch, noise, next_chunks)
+        td_and_flow = shared.td_and_flow_loss(self, "actor_bc_flow", batch, noise, next_chunks)
         # What Q_z learns, critic by critic: the online critics at the flow's chunks.
         flow_qs = critic(online["critic"])(self.decode(observations, noise["distill_z"]))
         alpha = jnp.exp(online["alpha"]["log_value"])
-        target_entropy = -config.target_entropy_multiplier * self.spec.chunk_dim
 
         def loss(params):
             total, info = td_and_flow(params)
             distill_loss = jnp.mean(jnp.square(critic(params["z_critic"])(noise["distill_z"]) - flow_qs))
 
-            latent, log_prob = tanh_sample(*bind(self.latent_network, params["actor"], observations)(), noise["latent"])
+            mean, log_std = bind(self.latent_network, params["actor"], observations)()
+            latent, log_prob = tanh_sample(mean, log_std, noise["latent"])
             z_qs = critic(online["z_critic"])(config.noise_scale * latent)
             actor_loss = alpha * log_prob.mean() - z_qs.mean()
-            alpha_loss = temperature_loss(params["alpha"]["log_value"], log_prob, target_entropy)
+            alpha_loss = temperature_loss(params["alpha"]["log_value"], log_prob, config.target_entropy)
             info |= {
                 "distill_loss": distill_loss,
                 "actor_loss": actor_loss,
@@ -82,18 +84,15 @@ class DSRL(AbstractAgent):
             }
             return total + distill_loss + actor_loss + alpha_loss, info
 
-        grads, info = jax.grad(loss, has_aux=True)(online)
-        info |= {"grad_norm": optax.global_norm(grads)}
-        return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau)), info
+        return shared.gradient_step(self, loss)
 
-    def decode(self, observations, z):
-        """Clipped chunks of the averaged flow from noise z (..., B, D)."""
+    def decode(self, observations: Float[Array, "B O"], z: Float[Array, "*n B D"]) -> Float[Array, "*n B D"]:
+        """Clipped chunks of the averaged flow from noise z."""
         velocity = bind(self.flow_network, self.train.targets["actor_bc_flow"], observations)
         return jnp.clip(sample_ode(velocity, z, self.config.flow_steps), -1, 1)
 
-    def sample(self, observations, eps):
-        """The policy's chunks, clipped, from normal draws (n, B, D): the best of n by the critics' mean; (B, D)."""
-        online = self.train.params
-        latents, _ = tanh_sample(*bind(self.latent_network, online["actor"], observations)(), eps)
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        mean, log_std = bind(self.latent_network, self.train.params["actor"], observations)()
+        latents, _ = tanh_sample(mean, log_std, noise)
         candidates = self.decode(observations, self.config.noise_scale * latents)
-        return best_by_mean(candidates, bind(self.critic_network, online["critic"], observations))
+        return shared.best_candidate(self, observations, candidates)

@@ -1,6 +1,6 @@
 """FQL: Flow Q-Learning (arXiv 2502.02538), on action chunks.
 
-A flow policy is cloned by flow matching and never sees the critic. A one-step policy, from noise to a chunk at once,
+A flow policy learns by flow matching alone and never sees the critic. A one-step policy, from noise to a chunk at once,
 imitates the flow's ODE from the same noise, weighted by alpha, and ascends the critics; it acts. As in the release of
 QAM (arXiv 2601.14234), and unlike the paper: chunks instead of actions, and an ensemble of critics with a pessimistic
 target.
@@ -8,30 +8,31 @@ target.
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
 from agents import shared
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.networks import OneStep, bind, init_params
+from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
 from trqam_jax.train_state import TrainState
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class FQL(AbstractAgent):
-    """FQL: a one-step policy that imitates a cloned flow and ascends the critic (arXiv 2502.02538)."""
+    """FQL: a one-step policy that imitates a BC flow and ascends the critic (arXiv 2502.02538)."""
 
-    DEFAULTS: ClassVar = dict(
-        alpha=10.0,  # weight of the distillation, tuned per domain
-        clip_norm=None,
-    )
-    cloned_networks: ClassVar = ("actor_bc_flow",)
+    SETTINGS: ClassVar = {
+        "alpha": Setting(10.0, "weight of the distillation, tuned per domain", low=0.0),
+        "clip_norm": shared.NO_CLIP,
+    }
+    pretrained_networks: ClassVar = ("actor_bc_flow",)
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec)
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
         networks = {
             "actor_bc_flow": (agent.flow_network, (spec.observation_dim, spec.chunk_dim, 1)),
             "actor_onestep_flow": (agent.one_step_network, (spec.observation_dim, spec.chunk_dim)),
@@ -41,14 +42,14 @@ class FQL(AbstractAgent):
         return agent.replace(train=TrainState.create(params, ("critic",), agent.optimizer))
 
     @property
-    def one_step_network(self):
-        return OneStep(self.config.hidden_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
+    def one_step_network(self) -> OneStep:
+        return OneStep(self.actor_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
 
-    def draw(self, key, batch_size):
+    def draw(self, key: Key, batch_size: int) -> Noise:
         distill = normals(key, distill_z=(batch_size, self.spec.chunk_dim))
         return shared.draw_common(self, key, batch_size) | distill
 
-    def step(self, batch, noise):
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         online, observations = self.train.params, batch.observations
         one_step = lambda params: bind(self.one_step_network, params["actor_onestep_flow"], observations)
 
@@ -64,12 +65,8 @@ class FQL(AbstractAgent):
             total += self.config.alpha * distill_loss + q_loss
             return total, info | {"distill_loss": distill_loss, "q_loss": q_loss}
 
-        grads, info = jax.grad(loss, has_aux=True)(online)
-        info |= {"grad_norm": optax.global_norm(grads)}
-        return self.replace(train=self.train.apply_gradients(grads, self.optimizer, self.config.tau)), info
+        return shared.gradient_step(self, loss)
 
-    def sample(self, observations, noise):
-        """The one-step policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        online = self.train.params
-        one_step = bind(self.one_step_network, online["actor_onestep_flow"], observations)
-        return best_by_mean(jnp.clip(one_step(noise), -1, 1), bind(self.critic_network, online["critic"], observations))
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        one_step = bind(self.one_step_network, self.train.params["actor_onestep_flow"], observations)
+        return shared.best_candidate(self, observations, jnp.clip(one_step(noise), -1, 1))

@@ -6,77 +6,53 @@ base is not frozen but the Polyak average of a slow flow that goes on learning b
 end is that of the averaged critics' mean through the clip to [-1, 1].
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from agents import shared
-from trqam_jax.adjoint import lean_regression, matching_loss
+from agents import matching
+from agents.shared import Loss, gradient_step, td_and_flow_loss
+from trqam_jax.adjoint import matching_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
-from trqam_jax.critic import best_by_mean
-from trqam_jax.networks import bind, init_params
-from trqam_jax.train_state import TrainState
-from trqam_jax.trust_region import path_kl
-from trqam_jax.types import Array, Batch, Params
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.settings import Setting
+from trqam_jax.types import Array, Batch, Key, Params, Spec
+
+INV_TEMP = Setting(1.0, "inverse temperature: weight of the critic's gradient", low=0.0)
 
 
 class QAM(AbstractAgent):
     """QAM: adjoint matching of a flow policy to a critic at a fixed temperature (arXiv 2601.14234)."""
 
-    DEFAULTS: ClassVar = dict(
-        inv_temp=1.0,  # times the critic's gradient
-    )
-    cloned_networks: ClassVar = ("actor_slow", "actor_fast")
+    SETTINGS: ClassVar = {"inv_temp": INV_TEMP}
+    pretrained_networks: ClassVar = matching.FLOWS
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec)
-        params = init_params(key, shared.slow_fast_critic(agent))
-        return agent.replace(train=TrainState.create(params, ("actor_slow", "critic"), agent.optimizer))
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
+        return agent.replace(train=matching.initialise(agent, key))
 
-    def draw(self, key, batch_size):
-        return shared.draw_common(self, key, batch_size) | shared.draw_rollout(self, key, batch_size)
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        return matching.draw_rollout(self, key, batch_size)
 
-    def step(self, batch, noise):
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
-        grads, info = jax.grad(qam_loss(self, batch, noise, next_chunks), has_aux=True)(self.train.params)
-        train = self.train.apply_gradients(grads, self.optimizer, self.config.tau)
-        return self.replace(train=train), info | {"grad_norm": optax.global_norm(grads)}
+        return gradient_step(self, qam_loss(self, batch, noise, next_chunks))
 
-    def sample(self, observations, noise):
-        """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        candidates = shared.flow_chunks(self, "actor_fast", observations, noise)
-        return best_by_mean(candidates, bind(self.critic_network, self.train.params["critic"], observations))
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        return matching.sample_fast(self, observations, noise)
 
 
-def qam_loss(
-    agent: AbstractAgent, batch: Batch, noise: Noise, next_chunks: Array
-) -> Callable[[Params], tuple[Array, Info]]:
-    """params -> (TD, flow matching and adjoint matching, info): QAM's loss, to which QAM-E and QAM-F add their own."""
-    targets = agent.train.targets
-    flow = lambda params: bind(agent.flow_network, params, batch.observations)
-    td_and_flow = shared.td_and_flow_loss(agent, "actor_slow", batch, noise, next_chunks)
+def qam_loss(agent: AbstractAgent, batch: Batch, noise: Noise, next_chunks: Float[Array, "B D"]) -> Loss:
+    """TD, flow matching and adjoint matching: QAM's loss, to which QAM-E and QAM-F add their own."""
+    td_and_flow = td_and_flow_loss(agent, "actor_slow", batch, noise, next_chunks)
+    regress = matching.rollout_regression(agent, batch, noise, agent.config.inv_temp)
 
     def loss(params: Params) -> tuple[Array, Info]:
         total, info = td_and_flow(params)
-        regression = lean_regression(
-            fine_tuned=flow(params["actor_fast"]),
-            base=flow(targets["actor_slow"]),
-            value=bind(agent.critic_network, targets["critic"], batch.observations),
-            x0=noise["rollout_x0"],
-            eps=noise["rollout_eps"],
-            inv_temp=agent.config.inv_temp,
-        )
-        adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts)
-        info |= {
-            "adjoint_loss": adjoint_loss,
-            # To compare with TRQAM's; it is not minimised.
-            "path_kl": path_kl(regression.gap, regression.ts, agent.spec.horizon),
-            "adjoint_max": jnp.abs(regression.a1).max(),
-        }
-        return total + adjoint_loss, info
+        regression = regress(params)
+        adjoint_loss = matching_loss(regression.delta_v, regression.adjoints, regression.ts)
+        # The path KL, to compare with TRQAM's, is reported and not minimised.
+        return total + adjoint_loss, info | matching.regression_info(agent, regression, adjoint_loss)
 
     return loss

@@ -8,50 +8,55 @@ exists.
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from agents import shared
-from agents.qam import qam_loss
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
+from agents import matching, shared
+from agents.qam import INV_TEMP, qam_loss
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.networks import OneStep, bind, init_params
+from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
 from trqam_jax.train_state import TrainState
+from trqam_jax.types import Array, Batch, Key, Params, Spec
 
 
 class QAMFQL(AbstractAgent):
     """QAM-F: QAM, and a one-step policy distilled from its flow that acts (arXiv 2601.14234)."""
 
-    DEFAULTS: ClassVar = dict(
-        inv_temp=1.0,
-        fql_alpha=30.0,  # weight of the distillation, tuned per domain; 0: QAM
-    )
-    cloned_networks: ClassVar = ("actor_slow", "actor_fast")
+    SETTINGS: ClassVar = {
+        "inv_temp": INV_TEMP,
+        "fql_alpha": Setting(
+            30.0, "weight of the distillation, tuned per domain; 0: QAM", low=0.0, zero_is_static=True
+        ),
+    }
+    pretrained_networks: ClassVar = matching.FLOWS
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec)
-        networks = shared.slow_fast_critic(agent)
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
+        networks = matching.networks(agent)
         if agent.has_one_step:
             networks["one_step_actor"] = (agent.one_step_network, (spec.observation_dim, spec.chunk_dim))
         params = init_params(key, networks)
-        return agent.replace(train=TrainState.create(params, ("actor_slow", "critic"), agent.optimizer))
+        return agent.replace(train=TrainState.create(params, matching.AVERAGED, agent.optimizer))
 
     @property
-    def has_one_step(self):
-        return self.config.fql_alpha > 0
+    def has_one_step(self) -> bool:
+        return not self.config.is_zero("fql_alpha")
 
     @property
-    def one_step_network(self):
-        return OneStep(self.config.hidden_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
+    def one_step_network(self) -> OneStep:
+        return OneStep(self.actor_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
 
-    def draw(self, key, batch_size):
-        noise = shared.draw_common(self, key, batch_size) | shared.draw_rollout(self, key, batch_size)
-        return noise | (normals(key, distill_z=(batch_size, self.spec.chunk_dim)) if self.has_one_step else {})
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        noise = matching.draw_rollout(self, key, batch_size)
+        if self.has_one_step:
+            noise |= normals(key, distill_z=(batch_size, self.spec.chunk_dim))
+        return noise
 
-    def step(self, batch, noise):
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
         qam = qam_loss(self, batch, noise, next_chunks)
 
@@ -63,22 +68,18 @@ class QAMFQL(AbstractAgent):
                 info |= {"distill_loss": distill_loss, "q_loss": q_loss}
             return total, info
 
-        grads, info = jax.grad(loss, has_aux=True)(self.train.params)
-        train = self.train.apply_gradients(grads, self.optimizer, self.config.tau)
-        return self.replace(train=train), info | {"grad_norm": optax.global_norm(grads)}
+        return shared.gradient_step(self, loss)
 
-    def one_step_losses(self, params, observations, z):
-        """Its distance from the flow at noise z (B, D), and minus its value; flow and critics are fixed."""
+    def one_step_losses(
+        self, params: Params, observations: Float[Array, "B O"], z: Float[Array, "B D"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Its distance from the flow at noise z, and minus its value; flow and critics are fixed."""
         chunks = bind(self.one_step_network, params["one_step_actor"], observations)(z)
         value = bind(self.critic_network, self.train.params["critic"], observations)
         return shared.one_step_losses(chunks, shared.flow_chunks(self, "actor_fast", observations, z), value)
 
-    def sample(self, observations, noise):
-        """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        online = self.train.params
-        if self.has_one_step:
-            one_step = bind(self.one_step_network, online["one_step_actor"], observations)
-            candidates = jnp.clip(one_step(noise), -1, 1)
-        else:
-            candidates = shared.flow_chunks(self, "actor_fast", observations, noise)
-        return best_by_mean(candidates, bind(self.critic_network, online["critic"], observations))
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        if not self.has_one_step:
+            return matching.sample_fast(self, observations, noise)
+        one_step = bind(self.one_step_network, self.train.params["one_step_actor"], observations)
+        return shared.best_candidate(self, observations, jnp.clip(one_step(noise), -1, 1))

@@ -9,17 +9,15 @@ average of a slow flow that goes on learning by flow matching.
 
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from agents import shared
-from trqam_jax.adjoint import lean_regression, matching_loss
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
-from trqam_jax.networks import bind, init_params
-from trqam_jax.train_state import TrainState
-from trqam_jax.trust_region import Dual, path_kl
+from agents import matching
+from agents.shared import td_and_flow_loss
+from trqam_jax.adjoint import matching_loss
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.trust_region import Dual
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class TRQAM(AbstractAgent):
@@ -30,47 +28,30 @@ class TRQAM(AbstractAgent):
 
     dual: Dual
 
-    DEFAULTS: ClassVar = dict(shared.TRUST_REGION)
-    cloned_networks: ClassVar = ("actor_slow", "actor_fast")
+    SETTINGS: ClassVar = matching.TRUST_REGION
+    pretrained_networks: ClassVar = matching.FLOWS
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec, dual=Dual.create(config.kl_budget))
-        params = init_params(key, shared.slow_fast_critic(agent))
-        return agent.replace(train=TrainState.create(params, ("actor_slow", "critic"), agent.optimizer))
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
+        return agent.replace(train=matching.initialise(agent, key), dual=Dual.create())
 
-    def draw(self, key, batch_size):
-        return shared.draw_common(self, key, batch_size) | shared.draw_rollout(self, key, batch_size)
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        return matching.draw_rollout(self, key, batch_size)
 
-    def step(self, batch, noise):
-        config, targets = self.config, self.train.targets
-        flow = lambda params: bind(self.flow_network, params, batch.observations)
-
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
-        td_and_flow = shared.td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
-        lambda_eff = config.lam_scale * self.dual.lam
+        td_and_flow = td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
+        regress = matching.rollout_regression(self, batch, noise)
+        lambda_eff = self.config.lam_scale * self.dual.lam
 
         def loss(params):
             total, info = td_and_flow(params)
-            regression = lean_regression(
-                fine_tuned=flow(params["actor_fast"]),
-                base=flow(targets["actor_slow"]),
-                value=bind(self.critic_network, targets["critic"], batch.observations),
-                x0=noise["rollout_x0"],
-                eps=noise["rollout_eps"],
-            )
-            adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts, lambda_eff)
-            kl = path_kl(regression.gap, regression.ts, self.spec.horizon)
-            adjoint_max = jnp.abs(regression.a1).max()
-            info |= {"adjoint_loss": adjoint_loss, "path_kl": kl, "adjoint_max": adjoint_max}
-            return total + adjoint_loss, info
+            regression = regress(params)
+            adjoint_loss = matching_loss(regression.delta_v, regression.adjoints, regression.ts, lambda_eff)
+            return total + adjoint_loss, info | matching.regression_info(self, regression, adjoint_loss)
 
-        grads, info = jax.grad(loss, has_aux=True)(self.train.params)
-        dual, dual_info = shared.dual_step(self.dual, info["path_kl"], config)
-        info |= dual_info | {"grad_norm": optax.global_norm(grads)}
-        return self.replace(train=self.train.apply_gradients(grads, self.optimizer, config.tau), dual=dual), info
+        return matching.trust_region_step(self, loss)
 
-    def sample(self, observations, noise):
-        """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        candidates = shared.flow_chunks(self, "actor_fast", observations, noise)
-        return best_by_mean(candidates, bind(self.critic_network, self.train.params["critic"], observations))
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        return matching.sample_fast(self, observations, noise)

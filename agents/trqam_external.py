@@ -12,63 +12,51 @@ does at 1 + lambda_eff / (2 H K).
 
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-import optax
+from jaxtyping import Float
 
-from agents import shared
-from trqam_jax.adjoint import lean_regression, matching_loss
-from trqam_jax.agent import AbstractAgent
-from trqam_jax.critic import best_by_mean
-from trqam_jax.networks import bind, init_params
-from trqam_jax.train_state import TrainState
-from trqam_jax.trust_region import Dual, path_kl
+from agents import matching
+from agents.shared import td_and_flow_loss
+from trqam_jax.adjoint import matching_loss
+from trqam_jax.agent import AbstractAgent, Info, Noise
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.trust_region import Dual
+from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class TRQAMExternal(AbstractAgent):
     """TRQAM's ablation: the path KL as a penalty on adjoint matching at lambda = 1 (arXiv 2605.27079, scaling unknown).
 
-    The weight of the penalty is lambda_eff = lam_scale * lambda, a choice of this suite: the published scaling is not
-    public.
+    The weight of the penalty is lambda_eff = lam_scale * lambda, a choice of this implementation: the published scaling
+    is not public.
     """
 
     dual: Dual
 
-    DEFAULTS: ClassVar = dict(shared.TRUST_REGION)
-    cloned_networks: ClassVar = ("actor_slow", "actor_fast")
+    SETTINGS: ClassVar = matching.TRUST_REGION
+    pretrained_networks: ClassVar = matching.FLOWS
 
     @classmethod
-    def create(cls, key, spec, config):
-        agent = cls(train=None, config=config, spec=spec, dual=Dual.create(config.kl_budget))
-        params = init_params(key, shared.slow_fast_critic(agent))
-        return agent.replace(train=TrainState.create(params, ("actor_slow", "critic"), agent.optimizer))
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:
+        agent = cls.empty(spec, config)
+        return agent.replace(train=matching.initialise(agent, key), dual=Dual.create())
 
-    def draw(self, key, batch_size):
-        return shared.draw_common(self, key, batch_size) | shared.draw_rollout(self, key, batch_size)
+    def draw(self, key: Key, batch_size: int) -> Noise:
+        return matching.draw_rollout(self, key, batch_size)
 
-    def step(self, batch, noise):
-        train, penalty_weight = self.train, self.config.lam_scale * self.dual.lam
+    def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
-        td_and_flow = shared.td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
-        fast = lambda params: bind(self.flow_network, params["actor_fast"], batch.observations)
-        base = bind(self.flow_network, train.targets["actor_slow"], batch.observations)
-        value = bind(self.critic_network, train.targets["critic"], batch.observations)
+        td_and_flow = td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
+        regress = matching.rollout_regression(self, batch, noise)
+        penalty_weight = self.config.lam_scale * self.dual.lam
 
         def loss(params):
             total, info = td_and_flow(params)
-            regression = lean_regression(fast(params), base, value, noise["rollout_x0"], noise["rollout_eps"])
-            adjoint_loss = matching_loss(regression.gap, regression.adjoints, regression.ts)
-            kl = path_kl(regression.gap, regression.ts, self.spec.horizon)
-            adjoint_max = jnp.abs(regression.a1).max()
-            info |= {"adjoint_loss": adjoint_loss, "path_kl": kl, "adjoint_max": adjoint_max}
-            return total + adjoint_loss + penalty_weight * kl, info
+            regression = regress(params)
+            adjoint_loss = matching_loss(regression.delta_v, regression.adjoints, regression.ts)
+            info |= matching.regression_info(self, regression, adjoint_loss)
+            return total + adjoint_loss + penalty_weight * info["path_kl"], info
 
-        grads, info = jax.grad(loss, has_aux=True)(train.params)
-        dual, dual_info = shared.dual_step(self.dual, info["path_kl"], self.config)
-        info |= dual_info | {"grad_norm": optax.global_norm(grads)}
-        return self.replace(train=train.apply_gradients(grads, self.optimizer, self.config.tau), dual=dual), info
+        return matching.trust_region_step(self, loss)
 
-    def sample(self, observations, noise):
-        """The policy's chunks, clipped, from noise (n, B, D): the best of n by the critics' mean; (B, D)."""
-        candidates = shared.flow_chunks(self, "actor_fast", observations, noise)
-        return best_by_mean(candidates, bind(self.critic_network, self.train.params["critic"], observations))
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        return matching.sample_fast(self, observations, noise)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from ml_collections import FrozenConfigDict
 
 import agents
 from trqam_jax.adjoint import lean_regression
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.networks import bind
 from trqam_jax.train_state import TrainState
 from trqam_jax.trust_region import Dual
@@ -106,13 +106,11 @@ class Vectors:
         return {ours: out[f"info/{theirs}"] for ours, theirs in case.info.items()}
 
     def config(self, agent, **overrides):
-        config = agents.default_config(agent)
-        for theirs, ours in SETTINGS.items():
-            if theirs in self.meta and ours in config:
-                value = self.meta[theirs]
-                config[ours] = tuple(value) if isinstance(value, list) else value
-        config.update(overrides)
-        return FrozenConfigDict(config)
+        settings = agents.settings(agent)
+        values = {
+            ours: self.meta[theirs] for theirs, ours in SETTINGS.items() if theirs in self.meta and ours in settings
+        }
+        return AgentConfig.create(settings, {**values, **overrides})
 
     def load(self, agent, **overrides):
         """The agent with the file's parameters; a fresh one says which networks and averages it has."""
@@ -123,7 +121,7 @@ class Vectors:
         train = TrainState(params, targets, fresh.optimizer.init(params))
         assert jax.tree.map(jnp.shape, train) == jax.tree.map(jnp.shape, fresh.train), "not the networks of the file"
         if "lam" in self.meta:
-            fresh = fresh.replace(dual=Dual(*(jnp.array(self.meta[name]) for name in ("lam", "kl_ema", "kl_budget"))))
+            fresh = fresh.replace(dual=Dual(lam=jnp.array(self.meta["lam"]), kl=jnp.array(self.meta["kl_ema"])))
         return fresh.replace(train=train)
 
 

@@ -2,14 +2,18 @@
 
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 import agents
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.data import ARRAYS, Dataset, sample
+from trqam_jax.replicas import create_replicas
+from trqam_jax.streams import stack_streams
 from trqam_jax.types import Spec
+from trqam_jax.update_loop import ReplicaData, SamplingConfig, zero_totals
 
 SPEC = Spec(observation_dim=4, action_dim=2, horizon=3)
 
@@ -17,9 +21,7 @@ SPEC = Spec(observation_dim=4, action_dim=2, horizon=3)
 def config(agent, **overrides):
     """Two layers of 8, two critics, K = 3."""
     small = dict(hidden_dims=(8, 8), num_critics=2, flow_steps=3, learning_rate=1e-3)
-    result = agents.default_config(agent)
-    result.update({**small, **overrides})
-    return FrozenConfigDict(result)
+    return AgentConfig.create(agents.settings(agent), {**small, **overrides})
 
 
 def dataset(num_tasks=2, episodes=6, length=20, seed=0):
@@ -65,6 +67,22 @@ def gradients(agent, key):
 
 def assert_trees_close(actual, expected, rtol=1e-4):
     """Leaf by leaf, against the leaf's largest entry."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    chex.assert_trees_all_equal_shapes(actual, expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()))
+
+
+SAMPLING = SamplingConfig(batch_size=16)
+
+
+def start(name, seeds, tasks, data):
+    """Fresh replicas of an agent, their totals and the streams of their offline phase."""
+    streams = stack_streams(seeds, "offline")
+    made = create_replicas(agents.AGENTS[name], streams.init, SPEC, config(name))
+    totals = zero_totals(made, ReplicaData(data, jnp.array(tasks)), streams, SAMPLING)
+    return made, totals, streams
+
+
+def leaves(tree):
+    """As numpy arrays."""
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from trqam_jax.flow import Field, interpolate
 from trqam_jax.sde import drift, noise_variance, sample_path
-from trqam_jax.types import Array
+from trqam_jax.types import Array, Scalar
 
 Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation already bound
 
@@ -19,47 +20,57 @@ Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation al
 class Regression(NamedTuple):
     """What a fine-tuned velocity regresses on: adjoints at points that are held fixed."""
 
-    xs: Array  # (K, B, D)
-    ts: Array  # (K,)
-    gap: Array  # (K, B, D), v - v_base there: what has derivatives
-    adjoints: Array  # (K, B, D)
-    a1: Array  # (B, D), the adjoint at the endpoint
+    xs: Float[Array, "K B D"]
+    ts: Float[Array, " K"]
+    delta_v: Float[Array, "K B D"]  # v - v_base there: what has derivatives
+    adjoints: Float[Array, "K B D"]
+    a1: Float[Array, "B D"]  # the adjoint at the endpoint
 
 
 def lean_regression(
-    fine_tuned: Field, base: Field, value: Value, x0: Array, eps: Array, inv_temp: float = 1.0
+    fine_tuned: Field,
+    base: Field,
+    value: Value,
+    x0: Float[Array, "B D"],
+    eps: Float[Array, "K B D"],
+    inv_temp: Scalar = 1.0,
 ) -> Regression:
     """Along an SDE rollout of the fine-tuned flow, with the lean adjoint of inv_temp times the value (QAM).
 
-    x0: (B, D); eps: (K, B, D) standard normal, its last entry unused.
+    x0, eps: standard normal; the last entry of eps is unused.
     """
     path = sample_path(fine_tuned, base, x0, eps)
-    a1 = -inv_temp * value_gradient(value, path.x1)
-    return Regression(path.xs, path.ts, path.gap, lean_adjoint(base, path.xs, path.ts, a1), a1)
+    a1 = value_gradient(value, path.x1) * -inv_temp
+    return Regression(path.xs, path.ts, path.delta_v, lean_adjoint(base, path.xs, path.ts, a1), a1)
 
 
-def bridge_regression(fine_tuned: Field, base: Field, value: Value, x1: Array, eps: Array) -> Regression:
-    """On the straight lines from noise to endpoints, at t = 1/n, ..., 1, with the scalar adjoint a_t = t a_1 (SQAM).
+def bridge_regression(
+    fine_tuned: Field, base: Field, value: Value, x1: Float[Array, "B D"], eps: Float[Array, "K B D"]
+) -> Regression:
+    """On the straight lines from noise to endpoints, at t = 1/K, ..., 1, with the scalar adjoint a_t = t a_1 (SQAM).
 
-    x1: (B, D), not clipped; eps: (n, B, D) standard normal. A flow of constant velocity has this lean adjoint.
+    x1: not clipped; eps: standard normal. A flow of constant velocity has this lean adjoint.
     """
     ts = jnp.arange(1, len(eps) + 1) / len(eps)
     times = ts[:, None, None]
-    xs, a1 = interpolate(eps, x1, times), -value_gradient(value, x1)
+    xs = interpolate(eps, x1[None], times)
+    a1 = -value_gradient(value, x1)
     return Regression(xs, ts, fine_tuned(xs, times) - base(xs, times), times * a1, a1)
 
 
-def value_gradient(value: Value, x1: Array) -> Array:
-    """Gradient of the mean critic at the clipped endpoint; zero where |x1| > 1. value: (B, D) -> (Q, B); result (B, D).
+def value_gradient(value: Value, x1: Float[Array, "B D"]) -> Float[Array, "B D"]:
+    """Gradient of the mean critic at the clipped endpoint; zero where |x1| > 1. value: (B, D) -> (Q, B).
 
     Differentiated through the clip, so that a saturated coordinate is not pushed further out.
     """
     return jax.grad(lambda x: value(jnp.clip(x, -1, 1)).mean(0).sum())(x1)
 
 
-def lean_adjoint(base: Field, xs: Array, ts: Array, a1: Array) -> Array:
-    """Adjoints a_i (K, B, D) at points xs (K, B, D), times ts (K,): backwards from a1 (B, D) along the base drift at
-    (x_i, t_i + h)."""
+def lean_adjoint(
+    base: Field, xs: Float[Array, "K B D"], ts: Float[Array, " K"], a1: Float[Array, "B D"]
+) -> Float[Array, "K B D"]:
+    """Adjoints a_i at points xs and times ts: backwards from a1 along the base drift at (x_i, t_i + h) (arXiv
+    2409.08861, equations 38 and 39)."""
     h = 1 / len(ts)
 
     def step(a, x_and_t):
@@ -71,11 +82,17 @@ def lean_adjoint(base: Field, xs: Array, ts: Array, a1: Array) -> Array:
     return jax.lax.scan(step, a1, (xs, ts), reverse=True)[1]
 
 
-def matching_loss(velocity_gap: Array, adjoints: Array, ts: Array, lambda_eff: Array | float = 1.0) -> Array:
-    """Mean over B of sum_K sum_D (2 dv / sigma + sigma a)^2, sigma = g(t) / sqrt(lambda_eff); a scalar.
+def matching_loss(
+    delta_v: Float[Array, "K B D"],
+    adjoints: Float[Array, "K B D"],
+    ts: Float[Array, " K"],
+    lambda_eff: Scalar = 1.0,
+) -> Float[Array, ""]:
+    """Mean over B of sum_K sum_D (2 dv / sigma + sigma a)^2, sigma = g(t) / sqrt(lambda_eff) (arXiv 2409.08861,
+    equation 40; lambda_eff is that of arXiv 2605.27079).
 
-    velocity_gap dv = v - v_base and adjoints: (K, B, D); ts: (K,).
+    delta_v: dv = v - v_base.
     """
     h = 1 / len(ts)
     sigma = jnp.sqrt(noise_variance(ts, h) / jnp.maximum(lambda_eff, 1e-8))[:, None, None]
-    return jnp.square(2 * velocity_gap / sigma + sigma * adjoints).sum((0, 2)).mean()
+    return jnp.square(2 * delta_v / sigma + sigma * adjoints).sum((0, 2)).mean()

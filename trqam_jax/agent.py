@@ -1,18 +1,23 @@
-"""What the trainer and the evaluation ask of an algorithm."""
+"""What training and evaluation need of an algorithm."""
 
-from typing import ClassVar
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import optax
 from flax import struct
-from ml_collections import FrozenConfigDict
+from jaxtyping import Float
 
-from trqam_jax.networks import Critic, Velocity
+from trqam_jax.agent_config import AgentConfig, Derived
+from trqam_jax.networks import Critic, Network, Velocity
+from trqam_jax.settings import Setting
 from trqam_jax.train_state import TrainState, make_optimizer
-from trqam_jax.types import Array, Batch, Params, Spec
+from trqam_jax.types import Array, Batch, Key, Params, Spec
 
 Info = dict[str, Array]  # scalars, averaged over the updates between two rows of train.csv
 Noise = dict[str, Array]
+A = TypeVar("A", bound="AbstractAgent")
 
 
 class AbstractAgent(struct.PyTreeNode):
@@ -23,20 +28,43 @@ class AbstractAgent(struct.PyTreeNode):
     """
 
     train: TrainState
-    config: FrozenConfigDict = struct.field(pytree_node=False)
+    config: AgentConfig
     spec: Spec = struct.field(pytree_node=False)
 
-    #: The networks (and their averages) that start from the cloned flow policy.
-    cloned_networks: ClassVar[tuple[str, ...]] = ()
+    #: The algorithm's own settings, by name; `agents.settings` adds those that all algorithms share.
+    SETTINGS: ClassVar[Mapping[str, Setting]] = {}
+    #: Constants that follow from settings, by the name under which `config` has them.
+    DERIVED: ClassVar[dict[str, Derived]] = {
+        "bootstrap_discount": Derived("discount", lambda discount, spec: discount**spec.horizon),
+    }
+
+    #: The networks (and their averages) that start from the pretrained flow policy.
+    pretrained_networks: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def create(cls, key: Array, spec: Spec, config: FrozenConfigDict) -> "AbstractAgent":
+    def create(cls, key: Key, spec: Spec, config: AgentConfig) -> "AbstractAgent":
         """Fresh parameters. config: the algorithm's own section."""
         raise NotImplementedError
 
-    def load_cloned(self, velocity: Params) -> "AbstractAgent":
-        """Every flow the method holds starts from the cloned policy's velocity parameters; all else is kept."""
-        return self.replace(train=self.train.load(dict.fromkeys(self.cloned_networks, velocity), self.optimizer))
+    @classmethod
+    def empty(cls: type[A], spec: Spec, config: AgentConfig) -> A:
+        """Without parameters: what knows the networks' sizes, and makes them."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        state: dict[str, Any] = {name: None for name in names if name not in ("config", "spec")}
+        return cls(config=config.derive(cls.DERIVED, spec), spec=spec, **state)
+
+    def state(self) -> dict[str, Any]:
+        """What training changes, which is what a checkpoint holds: every field but settings and sizes."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names if name not in ("config", "spec")}
+
+    def with_state(self, state: Mapping[str, Any]) -> "AbstractAgent":
+        """This agent's settings and sizes with the state of another."""
+        return self.replace(**state)
+
+    def load_pretrained(self, velocity: Params) -> "AbstractAgent":
+        """Every flow the method holds starts from the pretrained policy's velocity parameters; all else is kept."""
+        return self.replace(train=self.train.load(dict.fromkeys(self.pretrained_networks, velocity), self.optimizer))
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -44,33 +72,44 @@ class AbstractAgent(struct.PyTreeNode):
         return make_optimizer(self.config.learning_rate, self.config.clip_norm)
 
     @property
-    def flow_network(self) -> Velocity:
-        """The flow of a chunk, of the configured size."""
-        return Velocity(self.config.hidden_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
+    def actor_dims(self) -> tuple[int, ...]:
+        """Widths of the hidden layers of flows and of every other policy."""
+        return self.config.actor_hidden_dims or self.config.hidden_dims
 
     @property
-    def critic_network(self):
-        """The ensemble of critics, of the configured size."""
-        return Critic(self.config.hidden_dims, self.config.num_critics)
+    def critic_dims(self) -> tuple[int, ...]:
+        """Widths of the hidden layers of critics and values."""
+        return self.config.critic_hidden_dims or self.config.hidden_dims
 
-    def draw(self, key: Array, batch_size: int) -> Noise:
+    @property
+    def flow_network(self) -> Velocity:
+        """The flow of a chunk, of the configured size."""
+        return Velocity(self.actor_dims, self.spec.chunk_dim, self.config.actor_layer_norm)
+
+    @property
+    def critic_network(self) -> Network:
+        """The ensemble of critics, of the configured size."""
+        return Critic(self.critic_dims, self.config.num_critics)
+
+    def draw(self, key: Key, batch_size: int) -> Noise:
         """All random numbers of one update."""
         raise NotImplementedError
 
     def step(self, batch: Batch, noise: Noise) -> tuple["AbstractAgent", Info]:
-        """One gradient step on given noise. Its info has grad_norm, the gradients' joint norm: a finite one leaves
-        parameters, averages and Adam's moments finite, which is how the trainer knows a step that must not count."""
+        """One gradient step on given noise. Its info has grad_norm, the gradients' joint norm: where that is finite, so
+        are parameters, averages and Adam's moments, which is how the update loop knows a step that diverged."""
         raise NotImplementedError
 
-    def update(self, batch: Batch, key: Array) -> tuple["AbstractAgent", Info]:
+    def update(self, batch: Batch, key: Key) -> tuple["AbstractAgent", Info]:
         """One gradient step."""
         return self.step(batch, self.draw(key, batch.observations.shape[0]))
 
-    def sample(self, observations: Array, noise: Array) -> Array:
-        """The policy's chunks in [-1, 1] from noise (n, B, D), n = best_of_n: (B, O) -> (B, D)."""
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        """The policy's chunks in [-1, 1]: of n = best_of_n candidates, each from its own standard normal noise, the
+        best by the critics."""
         raise NotImplementedError
 
-    def act(self, observations: Array, key: Array) -> Array:
-        """Chunks of actions in [-1, 1]: (B, O) -> (B, H, A)."""
+    def act(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
+        """Chunks of actions in [-1, 1]."""
         noise = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
         return self.sample(observations, noise).reshape(-1, self.spec.horizon, self.spec.action_dim)

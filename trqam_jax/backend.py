@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -14,19 +15,15 @@ from trqam_jax.files import sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
-#: Names of `--config.precision` and JAX's. A CPU computes float32 whatever is asked for.
-PRECISIONS = {
-    "default": None,  # what the released code computes: float32 on a CPU, the device's own default on a GPU
-    "highest": "highest",  # float32; the reference vectors' mode
-    "tensorfloat32": "tensorfloat32",
-    "bfloat16": "bfloat16",
-}
-
 
 @contextlib.contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Matrix products of everything compiled inside are computed with this precision."""
-    with jax.default_matmul_precision(PRECISIONS[name]):
+    """Matrix products of everything compiled inside are computed with this precision.
+
+    name: "default" (what the released code computes: float32 on a CPU, the device's own default on a GPU), "highest"
+    (float32, the reference vectors' mode), or another of JAX's. A CPU computes float32 whatever is asked for.
+    """
+    with jax.default_matmul_precision(None if name == "default" else name):
         yield
 
 
@@ -47,7 +44,7 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def compiler_options() -> dict[str, int]:
+def compiler_options() -> dict[str, Any]:
     """XLA's, for programs that take seconds to compile: on a CPU the first level of its optimisation. More takes longer
     and makes no update faster. XLA_FLAGS, where it names a level, decides."""
     level = "xla_backend_optimization_level"

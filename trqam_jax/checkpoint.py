@@ -54,25 +54,31 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def load(path: pathlib.Path, like: Any) -> Any:
-    """The tree in the structure, shapes and devices of `like` (arrays or shapes); UserError names what does not fit."""
+def load(path: pathlib.Path, like: Any, *, dropped: tuple[str, ...] = ()) -> Any:
+    """The tree in the structure, shapes and devices of `like` (arrays or shapes).
+
+    dropped: names of leaves, or their ends ("dual/budget"), that may be stored without being in `like`: as left by
+    versions that kept more. Damaged if a file is not what was written; UserError names what else does not fit.
+    """
     verify(path)
     expected = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
     )
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored = checkpointer.metadata(path.resolve() / TREE).item_metadata
-        differences = _differences(stored.tree if hasattr(stored, "tree") else stored, expected)
+        differences = _differences(getattr(stored, "tree", stored), expected, dropped)
         if differences:
             raise UserError(f"{path}: does not fit these networks: {differences[0]}")
-        return checkpointer.restore(path.resolve() / TREE, expected)
+        how = ocp.checkpoint_utils.construct_restore_args(expected)
+        args = ocp.args.PyTreeRestore(expected, restore_args=how, partial_restore=bool(dropped))
+        return checkpointer.restore(path.resolve() / TREE, args)
 
 
 def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """What was saved as `meta`, with at least these keys; a UserError if `path` is no such checkpoint, Damaged if its
     meta file is not what it was."""
     if not (path / META).is_file():
-        raise UserError(f"{path}: not a checkpoint of this suite (it has no {META})")
+        raise UserError(f"{path}: not a checkpoint of trqam_jax (it has no {META})")
     try:
         content = read_json(path / META, ("files", "digest"))
     except UserError as error:
@@ -174,9 +180,9 @@ class Checkpoints:
             raise Damaged(f"{self._folder}: no checkpoint is intact ({'; '.join(map(str, damaged.values()))})")
         return None
 
-    def load(self, place: Place, like: Any) -> Any:
-        """The state at `place`."""
-        return load(self.path(place), like)
+    def load(self, place: Place, like: Any, *, dropped: tuple[str, ...] = ()) -> Any:
+        """The state at `place`, as `load` does it."""
+        return load(self.path(place), like, dropped=dropped)
 
     def _verify(self, place: Place) -> None:
         if not (self.path(place) / META).is_file():
@@ -184,19 +190,23 @@ class Checkpoints:
         verify(self.path(place))
 
 
-def _differences(stored: Any, expected: Any) -> list[str]:
-    """The leaves whose shapes differ, by name."""
-
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-    have, want = shapes(stored), shapes(expected)
+def _differences(stored: Any, expected: Any, dropped: tuple[str, ...]) -> list[str]:
+    """The leaves whose shapes differ, by name, without those that may be stored for nothing."""
+    have, want = _shapes(stored), _shapes(expected)
     return [
         f"{name} has shape {have.get(name, 'none')}, expected {want.get(name, 'none')}"
         for name in sorted(have.keys() | want.keys())
-        if have.get(name) != want.get(name)
+        if have.get(name) != want.get(name) and not (name not in want and _ends_with(name, dropped))
     ]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _ends_with(name: str, ends: tuple[str, ...]) -> bool:
+    """Whether the last parts of a leaf's name are one of `ends`."""
+    return any(f"/{name}".endswith(f"/{end}") for end in ends)
 
 
 def _name(path: Any) -> str:

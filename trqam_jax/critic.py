@@ -3,42 +3,47 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from trqam_jax.types import Array, Batch
+from trqam_jax.types import Array, Batch, Scalar
 
 
-def pessimistic(qs: Array, rho: float) -> Array:
-    """Mean minus rho standard deviations (ddof 0) over the ensemble: (Q, B) -> (B,)."""
+def pessimistic(qs: Float[Array, "Q B"], rho: Scalar) -> Float[Array, " B"]:
+    """Mean minus rho standard deviations (ddof 0) over the ensemble."""
     return qs.mean(0) - rho * qs.std(0)
 
 
-def td_target(batch: Batch, next_values: Array, discount: float) -> Array:
-    """y = sum_i gamma^i r_i + gamma^H m V(s'), (B,); the window's rewards come discounted and summed."""
-    horizon = batch.actions.shape[1]
-    return batch.rewards + discount**horizon * batch.masks * next_values
+def td_target(batch: Batch, next_values: Float[Array, " B"], bootstrap_discount: Scalar) -> Float[Array, " B"]:
+    """y = sum_i gamma^i r_i + gamma^H m V(s'); the window's rewards come discounted and summed.
 
-
-def td_loss(qs: Array, targets: Array, valid: Array) -> Array:
-    """Squared error averaged over critics and batch; windows that cross an episode's end weigh 0 but are counted.
-
-    qs: (Q, B), targets: (B,), valid: (B,).
+    bootstrap_discount: gamma^H.
     """
+    return batch.rewards + bootstrap_discount * batch.masks * next_values
+
+
+def td_loss(qs: Float[Array, "Q B"], targets: Float[Array, " B"], valid: Float[Array, " B"]) -> Float[Array, ""]:
+    """Squared error averaged over critics and batch; windows that cross an episode's end weigh 0 but are counted."""
     return jnp.mean(valid * jnp.square(qs - targets))
 
 
-def best_of_n(candidates: Array, scores: Array) -> Array:
-    """The candidate of the highest score: (n, B, D), (n, B) -> (B, D)."""
+def best_of_n(candidates: Float[Array, "n B D"], scores: Float[Array, "n B"]) -> Float[Array, "B D"]:
+    """The candidate of the highest score."""
     return jnp.take_along_axis(candidates, scores.argmax(0)[None, :, None], 0)[0]
 
 
-def best_by_mean(candidates: Array, critic: Callable[[Array], Array]) -> Array:
-    """Of candidates (n, B, D) the best by the ensemble's mean, (B, D); of a single one the critics are not asked."""
-    return candidates[0] if len(candidates) == 1 else best_of_n(candidates, critic(candidates).mean(0))
+def best_by_mean(candidates: Float[Array, "n B D"], critic: Callable[[Array], Array]) -> Float[Array, "B D"]:
+    """The best candidate by the ensemble's mean; for a single one the critics are not evaluated."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return best_of_n(candidates, critic(candidates).mean(0))
 
 
-def expectile_loss(gap: Array, kappa: float) -> Array:
-    """Mean of w gap^2 with w = kappa where gap >= 0 and 1 - kappa elsewhere (Kostrikov et al. 2022, arXiv 2110.06169).
+def expectile_loss(error: Float[Array, " B"], kappa: Scalar, complement: Scalar | None = None) -> Float[Array, ""]:
+    """Mean of w error^2 with w = kappa where error >= 0 and 1 - kappa elsewhere (Kostrikov et al. 2022, arXiv
+    2110.06169).
 
-    gap: target minus estimate; the minimiser is the target's kappa-expectile.
+    error: target minus estimate; the minimiser is the target's kappa-expectile. complement: 1 - kappa, where the caller
+    has it in more than float32's precision.
     """
-    return jnp.mean(jnp.where(gap >= 0, kappa, 1 - kappa) * jnp.square(gap))
+    below = 1 - kappa if complement is None else complement
+    return jnp.mean(jnp.where(error >= 0, kappa, below) * jnp.square(error))

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Bool, Float, Int
 
-from trqam_jax.types import Array, Batch
+from trqam_jax.types import Array, Batch, Key, Scalar
+
+Index = Int[Array, ""] | int
 
 
 class Dataset(struct.PyTreeNode):
@@ -17,15 +20,15 @@ class Dataset(struct.PyTreeNode):
     Observations are stored once: transition i starts at row `rows[i]` and ends at `rows[i] + 1`.
     """
 
-    observations: Array  # (M, O) float32, every row of the file
-    actions: Array  # (N, A) float32
-    rows: Array  # (N,) int32
-    terminals: Array  # (N,) bool, last transition of an episode
-    rewards: Array  # (T, N) float32, one row per task
-    masks: Array  # (T, N) float32, 0 where the task is solved
+    observations: Float[Array, "M O"]  # every row of the file
+    actions: Float[Array, "N A"]
+    rows: Int[Array, " N"]
+    terminals: Bool[Array, " N"]  # last transition of an episode
+    rewards: Float[Array, "tasks N"]
+    masks: Float[Array, "tasks N"]  # 0 where the task is solved
     spans: "Spans | None" = struct.field(pytree_node=False, default=None)  # None: all at once
 
-    def span(self, step: Array) -> tuple[Array, Array]:
+    def span(self, step: Index) -> tuple[Index, Index]:
         """Update `step` draws from transitions low .. high - 1."""
         return (self.spans or Spans((0, len(self.actions)))).at(step)
 
@@ -36,7 +39,7 @@ class Spans(NamedTuple):
     bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
     cycle: int = 0  # updates; 0: from all shards at once
 
-    def at(self, step: Array) -> tuple[Array, Array]:
+    def at(self, step: Index) -> tuple[Index, Index]:
         """(low, high) of update `step`: 0 and N, or with a cycle those of shard step // cycle, modulo S, alone, as the
         released code does with its sharded data (the next one every 1,000 updates)."""
         if not self.cycle:
@@ -49,10 +52,10 @@ class Block(struct.PyTreeNode):
     """The minibatches of a few updates of one replica: of the data, only what these see."""
 
     windows: Dataset  # of one task; window k of update first + i begins at transition (i B + k) H
-    first: Array  # () int32
+    first: Int[Array, ""]
 
-    def places(self, step: Array, batch_size: int, horizon: int) -> Array:
-        """Where in `windows` those of update `step` begin: (B,)."""
+    def places(self, step: Index, batch_size: int, horizon: int) -> Int[Array, " B"]:
+        """Where in `windows` those of update `step` begin."""
         return ((step - self.first) * batch_size + jnp.arange(batch_size)) * horizon
 
 
@@ -67,14 +70,14 @@ def to_device(arrays: Any, cycle: int = 0) -> Dataset:
 
 
 def assemble(
-    actions: Array,
-    rewards: Array,
-    masks: Array,
-    terminals: Array,
+    actions: Float[Array, "H A"],
+    rewards: Float[Array, " H"],
+    masks: Float[Array, " H"],
+    terminals: Bool[Array, " H"],
     *,
-    observation: Array,
+    observation: Float[Array, " O"],
     next_observation: Callable[[Array], Array],
-    discount: float,
+    discount: Scalar,
 ) -> Batch:
     """One window, without the batch axis, from its H rows. The released code's conventions:
 
@@ -82,8 +85,7 @@ def assemble(
     was terminal, so a window that ends on a terminal is valid; rewards accumulate and the mask takes its minimum
     over valid steps; the next observation is that of the last valid step. A mask of 0 inside an episode stops neither.
 
-    actions (H, A); rewards, masks, terminals (H,); observation (O,) of the first row; next_observation gives that of
-    row i of the window.
+    observation: of the first row; next_observation gives that of row i of the window.
     """
     ended = jnp.cumsum(terminals) > 0
     valid = jnp.concatenate([jnp.ones(1, bool), ~ended[:-1]])
@@ -98,7 +100,7 @@ def assemble(
     )
 
 
-def window(data: Dataset, task: Array, start: Array, horizon: int, discount: float) -> Batch:
+def window(data: Dataset, task: Index, start: Index, horizon: int, discount: Scalar) -> Batch:
     """The window from transition `start` on."""
     steps = start + jnp.arange(horizon)
     return assemble(
@@ -112,17 +114,25 @@ def window(data: Dataset, task: Array, start: Array, horizon: int, discount: flo
     )
 
 
-def draw(key: Array, low: Array, high: Array, batch_size: int, horizon: int) -> Array:
-    """Where windows within transitions low .. high - 1 start: (B,), uniform over all of them."""
+def draw(key: Key, low: Index, high: Index, batch_size: int, horizon: int) -> Int[Array, " B"]:
+    """Where windows within transitions low .. high - 1 start, uniform over all of them."""
     return jax.random.randint(key, (batch_size,), low, high - horizon + 1)
 
 
 def sample(
-    data: Dataset | Block, task: Array, key: Array, batch_size: int, horizon: int, discount: float, step: Array = 0
+    data: Dataset | Block,
+    task: Index,
+    key: Key,
+    batch_size: int,
+    horizon: int,
+    discount: Scalar,
+    step: Index = 0,
 ) -> Batch:
     """The minibatch of update `step`: B windows drawn by `key`, or what a block holds for it."""
     if isinstance(data, Block):
-        places, data, task = data.places(step, batch_size, horizon), data.windows, 0
+        whole, row = data.windows, 0
+        places = data.places(step, batch_size, horizon)
     else:
+        whole, row = data, task
         places = draw(key, *data.span(step), batch_size, horizon)
-    return jax.vmap(lambda start: window(data, task, start, horizon, discount))(places)
+    return jax.vmap(lambda start: window(whole, row, start, horizon, discount))(places)

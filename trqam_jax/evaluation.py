@@ -26,6 +26,7 @@ class Slots(Protocol):
 
     def results(self) -> dict[str, np.ndarray]:
         """success, return, length: (R, E), of every episode of the round."""
+        ...
 
 
 class Episodes(NamedTuple):

@@ -4,28 +4,38 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from trqam_jax.types import Array
+from trqam_jax.types import Array, Scalar
 
-Field = Callable[[Array, Array], Array]  # velocity(x (B, D), t) -> (B, D), the observation already bound
-
-
-def interpolate(x0: Array, x1: Array, t: Array) -> Array:
-    """Point at time t in [0, 1] of the line from noise x0 to data x1."""
-    return (1 - t) * x0 + t * x1
+#: velocity(x, t) -> v, the observation already bound: (*n, B, D), a scalar or (..., 1) -> (*n, B, D).
+Field = Callable[[Array, Array], Array]
 
 
-def flow_matching_loss(velocity: Field, x1: Array, x0: Array, t: Array, valid: Array) -> Array:
-    """Mean of |v(x_t, t) - (x1 - x0)|^2 over batch and dimensions.
+def interpolate(
+    x0: Float[Array, "*#n"], x1: Float[Array, "*#n"], t: Scalar | Float[Array, "*#n"]
+) -> Float[Array, "*n"]:
+    """Point at time t in [0, 1] of the line from noise x0 to data x1; leading axes broadcast."""
+    return x0 * (1 - t) + x1 * t
 
-    x1, x0: (B, D), t: (B, 1); valid: (B,), the windows' weights, whose zeros count in the average.
+
+def flow_matching_loss(
+    velocity: Field,
+    x1: Float[Array, "B D"],
+    x0: Float[Array, "B D"],
+    t: Float[Array, "B 1"],
+    valid: Float[Array, " B"],
+) -> Float[Array, ""]:
+    """Mean of |v(x_t, t) - (x1 - x0)|^2 over batch and dimensions (arXiv 2210.02747, equation 23 with sigma_min = 0).
+
+    valid: the windows' weights, whose zeros count in the average.
     """
     error = velocity(interpolate(x0, x1, t), t) - (x1 - x0)
     return jnp.mean(valid * jnp.square(error).mean(-1))
 
 
-def sample_ode(velocity: Field, x0: Array, num_steps: int) -> Array:
-    """Euler's endpoint x1 (B, D) from x0 (B, D) at t = 0, 1/K, ..., (K-1)/K; not clipped."""
+def sample_ode(velocity: Field, x0: Float[Array, "*n D"], num_steps: int) -> Float[Array, "*n D"]:
+    """Euler's endpoint x1 from x0, in steps at t = 0, 1/K, ..., (K-1)/K; not clipped."""
     h = 1 / num_steps
     x1, _ = jax.lax.scan(lambda x, t: (x + h * velocity(x, t), None), x0, jnp.arange(num_steps) / num_steps)
     return x1

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from trqam_jax.flow import Field
-from trqam_jax.types import Array
+from trqam_jax.types import Array, Scalar
 
 
-def guided_velocity(velocity: Field, value: Field, inv_temp: float, coef: float) -> Field:
+def guided_velocity(velocity: Field, value: Field, inv_temp: Scalar, coef: Scalar) -> Field:
     """v + coef ((1 - t) inv_temp grad_x Q(x, t) + x) / t, for t > 0.
 
     On straight lines from Gaussian noise a marginal of score s has the velocity ((1 - t) s + x) / t: what is added is
@@ -21,7 +22,7 @@ def guided_velocity(velocity: Field, value: Field, inv_temp: float, coef: float)
     return guided
 
 
-def sample_guided_ode(velocity: Field, guided: Field, x0: Array, num_steps: int) -> Array:
+def sample_guided_ode(velocity: Field, guided: Field, x0: Float[Array, "*n D"], num_steps: int) -> Float[Array, "*n D"]:
     """Euler's endpoint, not clipped, as `sample_ode` gives it; the step at t = 0 follows the flow alone."""
     h = 1 / num_steps
     x = x0 + h * velocity(x0, jnp.zeros(()))
@@ -29,7 +30,9 @@ def sample_guided_ode(velocity: Field, guided: Field, x0: Array, num_steps: int)
     return x1
 
 
-def linex_loss(clean: Array, noised: Array, inv_temp: float, clip: float) -> Array:
+def linex_loss(
+    clean: Float[Array, "*#n"], noised: Float[Array, "*#n"], inv_temp: Scalar, clip: Scalar
+) -> Float[Array, "*n"]:
     """Elementwise exp(d) + inv_temp noised, where d = inv_temp (clean - noised) <= clip; d itself above it.
 
     Up to a constant in `noised` the first is Linex, exp(d) - d, whose minimiser log E exp(inv_temp clean) / inv_temp is

@@ -5,25 +5,30 @@ always in critics, and in flow networks where the benchmark's table says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from trqam_jax.streams import named
-from trqam_jax.types import Array, Params
+from trqam_jax.types import Array, Key, Params
+
+Network = nn.Module
+Times = Float[Array, ""] | Float[Array, "*t 1"] | float  # scalar, or one per row
 
 
 def _dense(width: int, name: str | None = None) -> nn.Dense:
     return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name)
 
 
-def _join(*inputs: Array) -> Array:
+def _join(*inputs: Float[Array, "..."]) -> Float[Array, "..."]:
     """Concatenated along the last axis; the leading ones broadcast."""
     leading = jnp.broadcast_shapes(*(x.shape[:-1] for x in inputs))
     return jnp.concatenate([jnp.broadcast_to(x, (*leading, x.shape[-1])) for x in inputs], -1)
 
 
-def _hidden(x: Array, hidden_dims: Sequence[int], layer_norm: bool) -> Array:
+def _hidden(x: Float[Array, "*n I"], hidden_dims: Sequence[int], layer_norm: bool) -> Float[Array, "*n W"]:
     for width in hidden_dims:
         x = nn.gelu(_dense(width)(x), approximate=True)
         if layer_norm:
@@ -31,53 +36,55 @@ def _hidden(x: Array, hidden_dims: Sequence[int], layer_norm: bool) -> Array:
     return x
 
 
-def _mlp(x: Array, hidden_dims: Sequence[int], out_dim: int, layer_norm: bool) -> Array:
+def _mlp(
+    x: Float[Array, "*n I"], hidden_dims: Sequence[int], out_dim: int, layer_norm: bool
+) -> Float[Array, "*n {out_dim}"]:
     x = _hidden(x, hidden_dims, layer_norm)
     return _dense(out_dim)(x)  # linen numbers layers in the order of their construction
 
 
 class Velocity(nn.Module):
-    """Flow velocity v(s, x, t): (..., O), (..., D), scalar or (..., 1) -> (..., D)."""
+    """Flow velocity v(s, x, t); leading axes broadcast."""
 
     hidden_dims: Sequence[int]
     chunk_dim: int
     layer_norm: bool = False
 
     @nn.compact
-    def __call__(self, observations: Array, x: Array, t: Array) -> Array:
+    def __call__(self, observations: Float[Array, "*b O"], x: Float[Array, "*n D"], t: Times) -> Float[Array, "*m D"]:
         return _mlp(_join(observations, x, jnp.atleast_1d(t)), self.hidden_dims, self.chunk_dim, self.layer_norm)
 
 
 class OneStep(nn.Module):
-    """One-step policy (s, z) -> chunk, not clipped: (..., O), (..., D) -> (..., D)."""
+    """One-step policy (s, z) -> chunk, not clipped; leading axes broadcast."""
 
     hidden_dims: Sequence[int]
     chunk_dim: int
     layer_norm: bool = False
 
     @nn.compact
-    def __call__(self, observations: Array, noise: Array) -> Array:
+    def __call__(self, observations: Float[Array, "*b O"], noise: Float[Array, "*n D"]) -> Float[Array, "*m D"]:
         return _mlp(_join(observations, noise), self.hidden_dims, self.chunk_dim, self.layer_norm)
 
 
 class Value(nn.Module):
-    """State value V(s): (..., O) -> (...)."""
+    """State value V(s)."""
 
     hidden_dims: Sequence[int]
 
     @nn.compact
-    def __call__(self, observations: Array) -> Array:
+    def __call__(self, observations: Float[Array, "*n O"]) -> Float[Array, "*n"]:
         return _mlp(observations, self.hidden_dims, 1, layer_norm=True)[..., 0]
 
 
 class TanhGaussian(nn.Module):
-    """Mean and log standard deviation, in [-20, 2], of a Gaussian before its tanh: (..., I) -> 2 x (..., D)."""
+    """Mean and log standard deviation, in [-20, 2], of a Gaussian before its tanh."""
 
     hidden_dims: Sequence[int]
     chunk_dim: int
 
     @nn.compact
-    def __call__(self, *inputs: Array) -> tuple[Array, Array]:
+    def __call__(self, *inputs: Float[Array, "..."]) -> tuple[Float[Array, "*n D"], Float[Array, "*n D"]]:
         x = _hidden(_join(*inputs), self.hidden_dims, layer_norm=False)
         return _dense(self.chunk_dim, "mean")(x), jnp.clip(_dense(self.chunk_dim, "log_std")(x), -20, 2)
 
@@ -86,7 +93,7 @@ class _SingleCritic(nn.Module):
     hidden_dims: Sequence[int]
 
     @nn.compact
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Float[Array, "..."]) -> Float[Array, "*n"]:
         return _mlp(_join(*inputs), self.hidden_dims, 1, layer_norm=True)[..., 0]
 
 
@@ -94,38 +101,44 @@ class _SingleTimedCritic(nn.Module):
     hidden_dims: Sequence[int]
 
     @nn.compact
-    def __call__(self, observations: Array, x: Array, t: Array | float = 1.0) -> Array:
+    def __call__(
+        self, observations: Float[Array, "*b O"], x: Float[Array, "*n D"], t: Times = 1.0
+    ) -> Float[Array, "*m"]:
         return _mlp(_join(observations, x, jnp.atleast_1d(t)), self.hidden_dims, 1, layer_norm=True)[..., 0]
 
 
-def _ensemble(member: type[nn.Module], hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+def _ensemble(member: type[nn.Module], hidden_dims: Sequence[int], num_critics: int) -> Network:
     ensemble = nn.vmap(
         member,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=None,
+        in_axes=None,  # pyright: ignore[reportArgumentType]  (flax says int and means what jax.vmap takes)
         out_axes=0,
         axis_size=num_critics,
     )
     return ensemble(hidden_dims)
 
 
-def Critic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+def Critic(hidden_dims: Sequence[int], num_critics: int) -> Network:
     """Ensemble of Q critics, initialised independently: (..., O), (..., D) -> (Q, ...); leading axes broadcast."""
     return _ensemble(_SingleCritic, hidden_dims, num_critics)
 
 
-def TimedCritic(hidden_dims: Sequence[int], num_critics: int) -> nn.Module:
+def TimedCritic(hidden_dims: Sequence[int], num_critics: int) -> Network:
     """The same, of noised chunks at time t, a scalar or (..., 1); without it t = 1, the time of clean ones."""
     return _ensemble(_SingleTimedCritic, hidden_dims, num_critics)
 
 
-def bind(network: nn.Module, params: Params, observations: Array) -> Callable[..., Array]:
+def bind(network: Network, params: Params, observations: Float[Array, "*n O"]) -> Callable[..., Any]:
     """The network as a function of its inputs after the observations: a velocity of (x, t), a critic of (chunk)."""
-    return lambda *inputs: network.apply({"params": params}, observations, *inputs)
+
+    def apply(*inputs: Array | float) -> Any:
+        return network.apply({"params": params}, observations, *inputs)
+
+    return apply
 
 
-def init_params(key: Array, networks: Mapping[str, tuple[nn.Module, tuple[int, ...]]]) -> dict[str, Params]:
+def init_params(key: Key, networks: Mapping[str, tuple[Network, tuple[int, ...]]]) -> dict[str, Params]:
     """Fresh parameters of {name: (network, sizes of its inputs)}; a name has the same start in every algorithm."""
     return {
         name: network.init(named(key, name), *(jnp.zeros(size) for size in sizes))["params"]

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Bool, Float, Int
 
-from trqam_jax.data import Block, Dataset, assemble, draw
+from trqam_jax.data import Block, Dataset, Index, assemble, draw
 from trqam_jax.streams import named
-from trqam_jax.types import Array, Batch
+from trqam_jax.types import Array, Batch, Key, Scalar
 
 
 class Replay(struct.PyTreeNode):
@@ -17,13 +18,13 @@ class Replay(struct.PyTreeNode):
     Unlike a dataset's, the end of a transition is stored beside it: episodes may end and start anywhere.
     """
 
-    observations: Array  # (C, O) float32
-    actions: Array  # (C, A) float32
-    rewards: Array  # (C,) float32
-    masks: Array  # (C,) float32, 0 where the step ended the task
-    terminals: Array  # (C,) bool, an episode's last transition, by success or by time
-    next_observations: Array  # (C, O) float32
-    size: Array  # () int32
+    observations: Float[Array, "C O"]
+    actions: Float[Array, "C A"]
+    rewards: Float[Array, " C"]
+    masks: Float[Array, " C"]  # 0 where the step ended the task
+    terminals: Bool[Array, " C"]  # an episode's last transition, by success or by time
+    next_observations: Float[Array, "C O"]
+    size: Int[Array, ""]
 
     @classmethod
     def empty(cls, capacity: int, observation_dim: int, action_dim: int) -> "Replay":
@@ -52,7 +53,7 @@ class Replay(struct.PyTreeNode):
 
         return jax.tree.map(lambda x: resize(x) if x.ndim > 1 else x, self)
 
-    def store(self, played: dict[str, Array], length: Array) -> "Replay":
+    def store(self, played: dict[str, Array], length: Index) -> "Replay":
         """The first `length` rows of `played` {field: (H, ...)} appended. The room must hold size + H rows: what lies
         behind `size` is not looked at and overwritten by the next call."""
         rows = {
@@ -62,8 +63,10 @@ class Replay(struct.PyTreeNode):
         return self.replace(**rows, size=self.size + length)
 
 
-def draw_both(key: Array, num_rows: Array, visible: Array, batch_size: int, horizon: int, *, balanced: bool) -> Array:
-    """Where windows start in `num_rows` transitions of a dataset with the first `visible` of a replay behind: (B,).
+def draw_both(
+    key: Key, num_rows: Index, visible: Index, batch_size: int, horizon: int, *, balanced: bool
+) -> Int[Array, " B"]:
+    """Where windows start in `num_rows` transitions of a dataset with the first `visible` of a replay behind.
 
     Uniform over 0 .. num_rows + visible - H. balanced: one half from each; the replay's needs visible >= H.
     """
@@ -76,33 +79,30 @@ def draw_both(key: Array, num_rows: Array, visible: Array, batch_size: int, hori
 
 def sample_both(
     data: Dataset | Block,
-    task: Array,
+    task: Index,
     replay: Replay,
-    visible: Array,
-    key: Array,
+    visible: Index,
+    key: Key,
     *,
     batch_size: int,
     horizon: int,
-    discount: float,
+    discount: Scalar,
     balanced: bool,
-    step: Array = 0,
+    step: Index = 0,
 ) -> Batch:
     """The minibatch of update `step`: B windows over the dataset's transitions and, behind them, the first `visible` of
     the replay's. They may run from the dataset into the replay, as in the released code's one buffer."""
-    whole = data.windows if isinstance(data, Block) else data
+    whole, row = (data.windows, 0) if isinstance(data, Block) else (data, task)
     low, high = whole.span(step)
     num_rows = high - low
     starts = draw_both(key, num_rows, visible, batch_size, horizon, balanced=balanced)
     # Where their rows lie in the dataset. What a block has in place of a window of the replay is not looked at.
-    if isinstance(data, Block):
-        places, data, task = data.places(step, batch_size, horizon), whole, 0
-    else:
-        places = low + starts
+    places = data.places(step, batch_size, horizon) if isinstance(data, Block) else low + starts
 
-    def one(start: Array, place: Array) -> Batch:
+    def one(start: Index, place: Index) -> Batch:
         """The window at `start`, its rows from either side of the border."""
 
-        def rows(i: Array, from_data: Callable[[Array], Array], from_replay: Array) -> Array:
+        def rows(i: Int[Array, "..."], from_data: Callable[[Array], Array], from_replay: Array) -> Array:
             """Those number i of the window."""
             is_old = start + i < num_rows
             old = from_data(jnp.where(is_old, place + i, 0))
@@ -111,12 +111,14 @@ def sample_both(
 
         first, all_rows = jnp.int32(0), jnp.arange(horizon)
         return assemble(
-            rows(all_rows, lambda i: data.actions[i], replay.actions),
-            rows(all_rows, lambda i: data.rewards[task, i], replay.rewards),
-            rows(all_rows, lambda i: data.masks[task, i], replay.masks),
-            rows(all_rows, lambda i: data.terminals[i], replay.terminals),
-            observation=rows(first, lambda i: data.observations[data.rows[i]], replay.observations),
-            next_observation=lambda i: rows(i, lambda j: data.observations[data.rows[j] + 1], replay.next_observations),
+            rows(all_rows, lambda i: whole.actions[i], replay.actions),
+            rows(all_rows, lambda i: whole.rewards[row, i], replay.rewards),
+            rows(all_rows, lambda i: whole.masks[row, i], replay.masks),
+            rows(all_rows, lambda i: whole.terminals[i], replay.terminals),
+            observation=rows(first, lambda i: whole.observations[whole.rows[i]], replay.observations),
+            next_observation=lambda i: rows(
+                i, lambda j: whole.observations[whole.rows[j] + 1], replay.next_observations
+            ),
             discount=discount,
         )
 

@@ -8,8 +8,8 @@ there a cycle (`data.Spans`) confines the draws to one shard at a time.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ BLOCK_BYTES = 128 * 2**20  # of the present updates of all replicas; the next on
 MOST_UPDATES = 1000  # in a block
 
 
-class Form(NamedTuple):
+class BlockSpec(NamedTuple):
     """How large blocks are."""
 
     num_updates: int  # L
@@ -40,10 +40,14 @@ class Stream:
         self.waited = 0.0  # seconds that updates waited for a block, but for the first of a feed
         self.pool = ThreadPoolExecutor(1, "stream")
 
-    def shapes(self, num_replicas: int, form: Form) -> Block:
+    def shapes(self, num_replicas: int, spec: BlockSpec) -> Block:
         """Shapes and types of a block, with a leading R."""
-        windows = form.num_updates * form.batch_size
-        n, leaf = windows * form.horizon, lambda dtype, *shape: jax.ShapeDtypeStruct((num_replicas, *shape), dtype)
+        windows = spec.num_updates * spec.batch_size
+        n = windows * spec.horizon
+
+        def leaf(dtype: Any, *shape: int) -> Any:
+            return jax.ShapeDtypeStruct((num_replicas, *shape), dtype)
+
         return Block(
             Dataset(
                 observations=leaf(jnp.float32, 2 * windows, self.arrays.observations.shape[1]),
@@ -57,11 +61,13 @@ class Stream:
             first=leaf(jnp.int32),
         )
 
-    def form(self, num_replicas: int, batch_size: int, horizon: int, most_updates: int | None = None) -> Form:
+    def block_spec(
+        self, num_replicas: int, batch_size: int, horizon: int, most_updates: int | None = None
+    ) -> BlockSpec:
         """As many updates of all replicas as BLOCK_BYTES hold, one at least, `most_updates` at most."""
-        one = self.shapes(num_replicas, Form(1, batch_size, horizon))
+        one = self.shapes(num_replicas, BlockSpec(1, batch_size, horizon))
         fitting = BLOCK_BYTES // sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-        return Form(max(1, min(fitting, most_updates or self._most)), batch_size, horizon)
+        return BlockSpec(max(1, min(fitting, most_updates or self._most)), batch_size, horizon)
 
 
 def gather(stream: Stream, task: int, first: np.ndarray, horizon: int) -> Dataset:
@@ -72,10 +78,11 @@ def gather(stream: Stream, task: int, first: np.ndarray, horizon: int) -> Datase
     terminals = arrays.terminals[steps]
     last = first + (np.cumsum(terminals[:, :-1], axis=1) == 0).sum(axis=1)  # the last valid step
     seen = np.stack([arrays.rows[first], arrays.rows[last] + 1], axis=1)  # all of the observations that a window needs
+    rows: Any = np.repeat(2 * np.arange(len(first), dtype=np.int32), horizon)
     return Dataset(
         observations=arrays.observations[seen.ravel()],
         actions=arrays.actions[steps.ravel()],
-        rows=np.repeat(2 * np.arange(len(first), dtype=np.int32), horizon),
+        rows=rows,
         terminals=terminals.ravel(),
         rewards=arrays.rewards[task][steps].reshape(1, -1),
         masks=arrays.masks[task][steps].reshape(1, -1),
@@ -92,7 +99,7 @@ class Feed:
         tasks: Array,
         keys: Array,
         draw: Callable[[Array, Array], Array],
-        form: Form,
+        spec: BlockSpec,
         sharding: Sharding,
         *,
         at_once: bool,
@@ -103,31 +110,36 @@ class Feed:
         gets a block of its own, from where the replicas will then be.
         """
         self._stream, self._tasks, self._keys, self._sharding = stream, np.asarray(tasks), keys, sharding
-        self._form, self._at_once = form, at_once
+        self._spec, self._at_once = spec, at_once
         # Of the block in use, and of the next: the replicas' first updates in it (R,), and itself, perhaps to come.
-        self._first, self._block, self._next_first, self._next = None, None, None, None
+        self._first: np.ndarray | None = None
+        self._block: Block | None = None
+        self._next_first: np.ndarray | None = None
+        self._next: Future[Block] | None = None
 
         def starts(keys: Array, first: Array) -> Array:
-            of_replica = lambda key, first: jax.vmap(lambda i: draw(key, first + i))(jnp.arange(form.num_updates))
+            of_replica = lambda key, first: jax.vmap(lambda i: draw(key, first + i))(jnp.arange(spec.num_updates))
             return jax.vmap(of_replica)(keys, first)
 
         self._starts = jax.jit(starts)
 
     def __call__(self, first: np.ndarray, count: np.ndarray) -> tuple[Block, np.ndarray]:
         """For updates from `first` (R,) on, `count` (R,) of them: a block, and how many of them it holds."""
-        length = self._form.num_updates
+        length = self._spec.num_updates
         if self._first is None or not (
             self._at_once and ((self._first <= first) & (first < self._first + length)).all()
         ):
             began, is_first = time.perf_counter(), self._first is None
             if self._next is None or (self._next_first != first).any():
                 self._prepare(first)
+            assert self._next is not None
             self._first, self._block, self._next = first, self._next.result(), None
             self._stream.waited += 0.0 if is_first else time.perf_counter() - began
         held = np.minimum(count, self._first + length - first)
         following = self._first + length if self._at_once else first + held
         if self._next is None:
             self._prepare(following)
+        assert self._block is not None
         return self._block, held
 
     def _prepare(self, first: np.ndarray) -> None:
@@ -137,8 +149,9 @@ class Feed:
 
     def _gather(self, drawn: Array, first: np.ndarray) -> Block:
         each = [
-            gather(self._stream, task, own.ravel(), self._form.horizon)
+            gather(self._stream, task, own.ravel(), self._spec.horizon)
             for task, own in zip(self._tasks, np.asarray(drawn), strict=True)
         ]
-        block = Block(jax.tree.map(lambda *xs: np.stack(xs), *each), np.asarray(first, np.int32))
+        stacked, of_replicas = jax.tree.map(lambda *xs: np.stack(xs), *each), cast(Any, np.asarray(first, np.int32))
+        block = Block(stacked, of_replicas)
         return jax.block_until_ready(jax.device_put(block, self._sharding))

@@ -5,12 +5,13 @@ alone or beside others, and however the updates are cut into dispatches.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from trqam_jax.types import Array
+from trqam_jax.types import Array, Key
 
 
 class Streams(NamedTuple):
@@ -23,12 +24,12 @@ class Streams(NamedTuple):
     acting: Array  # online
 
 
-def named(key: Array, name: str) -> Array:
+def named(key: Key, name: str) -> Key:
     """The stream called `name` below `key`; the same name gives the same draws in every algorithm."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def normals(key: Array, **shapes: tuple[int, ...]) -> dict[str, Array]:
+def normals(key: Key, **shapes: tuple[int, ...]) -> dict[str, Array]:
     """Standard normal draws by name, each from its own stream."""
     return {name: jax.random.normal(named(key, name), shape) for name, shape in shapes.items()}
 
@@ -39,6 +40,6 @@ def make_streams(seed: int, phase: str) -> Streams:
     return Streams(*(named(key, purpose) for purpose in Streams._fields))
 
 
-def stack_streams(seeds: list[int], phase: str) -> Streams:
+def stack_streams(seeds: Sequence[int], phase: str) -> Streams:
     """Streams of R replicas, leaves (R,)."""
     return jax.tree.map(lambda *keys: jnp.stack(keys), *(make_streams(seed, phase) for seed in seeds))

@@ -1,27 +1,27 @@
 """Parameters, their moving averages and one optimiser over all of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from trqam_jax.types import Params
+from trqam_jax.types import Params, Scalar
 
 
-def make_optimizer(learning_rate: float, clip_norm: float | None) -> optax.GradientTransformation:
-    """Adam (.9, .999, 1e-8); `clip_norm` bounds the joint gradient norm of all networks, None leaves it alone."""
-    adam = optax.adam(learning_rate)
+def make_optimizer(learning_rate: Scalar, clip_norm: Scalar | None) -> optax.GradientTransformation:
+    """Adam (0.9, 0.999, 1e-8); `clip_norm` bounds the joint gradient norm of all networks, None leaves it alone."""
+    adam = optax.adam(cast(float, learning_rate))  # optax knows no traced rates by name
     return adam if clip_norm is None else optax.chain(clip_by_global_norm(clip_norm), adam)
 
 
-def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+def clip_by_global_norm(max_norm: Scalar) -> optax.GradientTransformation:
     """g max_norm / |g| where |g| >= max_norm. optax's own divides every entry, and so writes the gradients once more;
     a common factor melts into Adam's pass over them."""
 
-    def clip(grads: Params, _: Params) -> Params:
+    def clip(grads: Params, _: Params | None) -> Params:
         norm = optax.global_norm(grads)
         factor = jnp.where(norm < max_norm, 1.0, max_norm / norm)
         return jax.tree.map(lambda g: g * factor, grads)
@@ -37,17 +37,20 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
 
     @classmethod
-    def create(cls, params: Mapping[str, Params], averaged: tuple[str, ...], optimizer: optax.GradientTransformation):
+    def create(
+        cls, params: Mapping[str, Params], averaged: tuple[str, ...], optimizer: optax.GradientTransformation
+    ) -> "TrainState":
         """Fresh optimiser state; the averages start as copies."""
         targets = {name: jax.tree.map(lambda x: x.copy(), params[name]) for name in averaged}
         return cls(dict(params), targets, optimizer.init(dict(params)))
 
-    def apply_gradients(self, grads: Params, optimizer: optax.GradientTransformation, tau: float) -> "TrainState":
+    def apply_gradients(self, grads: Params, optimizer: optax.GradientTransformation, tau: Scalar) -> "TrainState":
         """One step. The averages move towards the parameters as they were BEFORE it."""
         updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
         online = {name: self.params[name] for name in self.targets}
         targets = jax.tree.map(lambda target, x: (1 - tau) * target + tau * x, self.targets, online)
-        return TrainState(optax.apply_updates(self.params, updates), targets, opt_state)
+        params = cast(dict[str, Params], optax.apply_updates(self.params, updates))
+        return TrainState(params, targets, opt_state)
 
     def load(self, params: Mapping[str, Params], optimizer: optax.GradientTransformation) -> "TrainState":
         """The named networks and their averages replaced (by copies: buffers are donated), the optimiser fresh."""

@@ -1,16 +1,21 @@
-"""The pytrees everything else passes around, and the shape letters of every docstring.
+"""The pytrees everything else passes around, and the shape letters of every type and docstring.
 
-R replicas (seeds x tasks), B batch, K flow steps, H chunk length, O observation size, A action size, D = H * A (a
-chunk, flattened time-major), Q critics of an ensemble, N transitions, M rows of a file (N plus one last state per
-episode).
+R replicas (seeds x tasks x values of settings), B batch, K flow steps, H chunk length, O observation size, A action
+size, D = H * A (a chunk, flattened time-major), Q critics of an ensemble, N transitions, M rows of a file (N plus one
+last state per episode), n candidates of which one acts; "*n B" are any leading axes before B.
 """
 
 from typing import Any, NamedTuple
 
 import jax
+import jaxtyping
+import numpy as np
+from jaxtyping import Float
 
 Params = Any  # a pytree of arrays
 Array = jax.Array
+Key = jaxtyping.Key[Array, ""]  # of one random stream
+Scalar = Float[Array, ""] | Float[np.ndarray, ""] | float  # a setting: traced, on the host, or a plain number
 
 
 class Spec(NamedTuple):
@@ -29,14 +34,14 @@ class Spec(NamedTuple):
 class Batch(NamedTuple):
     """B windows of H transitions (conventions: `trqam_jax.data.assemble`)."""
 
-    observations: Array  # (B, O), before the first action
-    actions: Array  # (B, H, A)
-    rewards: Array  # (B,), sum of gamma^i r_i over the window's valid steps
-    masks: Array  # (B,), 0 where a valid step of the window ended the task
-    valid: Array  # (B,), 0 where the window crosses an episode's end; weighs the losses
-    next_observations: Array  # (B, O), after the last valid step
+    observations: Float[Array, "*B O"]  # before the first action
+    actions: Float[Array, "*B H A"]
+    rewards: Float[Array, "*B"]  # sum of gamma^i r_i over the window's valid steps
+    masks: Float[Array, "*B"]  # 0 where a valid step of the window ended the task
+    valid: Float[Array, "*B"]  # 0 where the window crosses an episode's end; weighs the losses
+    next_observations: Float[Array, "*B O"]  # after the last valid step
 
     @property
-    def chunks(self) -> Array:
-        """Actions as (B, D)."""
+    def chunks(self) -> Float[Array, "B D"]:
+        """Actions, flattened time-major."""
         return self.actions.reshape(self.actions.shape[0], -1)

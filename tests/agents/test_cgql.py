@@ -70,7 +70,7 @@ def test_acts_with_the_guided_flow(name):
                 gradient = jax.grad(lambda x, s: critic(observations, x, s).mean(0).sum())(x, asked_at)
                 velocity += ((1 - t) * config.inv_temp * gradient + x) * config.guidance_coef / t
             x = x + velocity / steps
-        candidates.append(np.clip(x, -1, 1))
+        candidates.append(jnp.clip(x, -1, 1))
     scores = np.stack([critic(observations, chunks, time(1.0)).mean(0) for chunks in candidates])
     expected = [candidates[n][b] for b, n in enumerate(scores.argmax(0))]
     np.testing.assert_allclose(agent.sample(observations, noise), expected, atol=2e-5)
@@ -79,7 +79,7 @@ def test_acts_with_the_guided_flow(name):
 
 
 @every
-def test_without_guidance_it_acts_as_cloned(name):
+def test_without_guidance_it_acts_as_pretrained(name):
     vectors = golden.Vectors(name)
     agent, observations, key = vectors.load(name, guidance_coef=0.0), vectors.batch().observations, jax.random.key(4)
     flow = bind(Velocity(agent.config.hidden_dims, 15), agent.train.targets["actor"], observations)
@@ -126,10 +126,10 @@ def test_linex_is_least_at_the_tilted_value():
 
 
 @every
-def test_cloned_policy_reaches_the_flow_and_its_average(name):
+def test_pretrained_policy_reaches_the_flow_and_its_average(name):
     agent = golden.Vectors(name).load(name)
     velocity = jax.tree.map(jnp.zeros_like, agent.train.params["actor"])
-    loaded = agent.load_cloned(velocity).train
+    loaded = agent.load_pretrained(velocity).train
     expected = {**agent.train.params, "actor": velocity}, {**agent.train.targets, "actor": velocity}
     jax.tree.map(np.testing.assert_array_equal, (loaded.params, loaded.targets), expected)
 

@@ -62,7 +62,7 @@ def test_acts_through_the_averaged_flow_from_scaled_latents():
     for i in range(config.flow_steps):
         flow = bind(agent.flow_network, train.targets["actor_bc_flow"], observations)
         x = x + flow(x, i / config.flow_steps) / config.flow_steps
-    candidates = np.clip(x, -1, 1)
+    candidates = jnp.clip(x, -1, 1)
     critic = bind(agent.critic_network, train.params["critic"], observations)
     scores = np.stack([critic(chunks).mean(0) for chunks in candidates])
     expected = [candidates[n, b] for b, n in enumerate(scores.argmax(0))]
@@ -72,9 +72,9 @@ def test_acts_through_the_averaged_flow_from_scaled_latents():
     assert agent.act(observations, jax.random.key(1)).shape == (len(observations), 5, 3)
 
 
-def test_cloned_policy_reaches_the_flow_and_its_average():
+def test_pretrained_policy_reaches_the_flow_and_its_average():
     agent = golden.Vectors("dsrl").load("dsrl")
     velocity = jax.tree.map(jnp.zeros_like, agent.train.params["actor_bc_flow"])
-    loaded = agent.load_cloned(velocity).train
+    loaded = agent.load_pretrained(velocity).train
     expected = {**agent.train.params, "actor_bc_flow": velocity}, {**agent.train.targets, "actor_bc_flow": velocity}
     jax.tree.map(np.testing.assert_array_equal, (loaded.params, loaded.targets), expected)

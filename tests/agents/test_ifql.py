@@ -42,7 +42,7 @@ def test_acts_with_the_best_of_32_samples_by_the_critics_minimum():
     flow = bind(agent.flow_network, train.params["actor_flow"], observations)
     for i in range(config.flow_steps):
         x = x + flow(x, i / config.flow_steps) / config.flow_steps
-    candidates = np.clip(x, -1, 1)
+    candidates = jnp.clip(x, -1, 1)
     critic = bind(agent.critic_network, train.params["critic"], observations)
     qs = np.stack([critic(chunks) for chunks in candidates])  # (32, Q, B)
     chosen = qs.min(1).argmax(0)
@@ -61,9 +61,9 @@ def test_expectile():
     assert slope == pytest.approx(0, abs=1e-6)
 
 
-def test_cloned_policy_reaches_the_flow():
+def test_pretrained_policy_reaches_the_flow():
     agent = golden.Vectors("ifql").load("ifql")
     velocity = jax.tree.map(jnp.zeros_like, agent.train.params["actor_flow"])
-    loaded = agent.load_cloned(velocity).train
+    loaded = agent.load_pretrained(velocity).train
     expected = {**agent.train.params, "actor_flow": velocity}, agent.train.targets
     jax.tree.map(np.testing.assert_array_equal, (loaded.params, loaded.targets), expected)

@@ -1,6 +1,6 @@
 """What must hold between the methods, and in each of them beyond the reference vectors."""
 
-import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import agents
 from agents.fql import FQL
 from agents.shared import flow_chunks, one_step_losses
 from trqam_jax.adjoint import bridge_regression, lean_adjoint
-from trqam_jax.networks import bind
+from trqam_jax.networks import OneStep, bind
 
 KEY = jax.random.key(3)
 OBSERVATIONS = jax.random.normal(jax.random.key(7), (5, tiny.SPEC.observation_dim))
@@ -107,18 +107,20 @@ def test_the_scalar_adjoint_is_the_lean_one_of_a_constant_velocity():
     np.testing.assert_allclose(lean[1:], regression.adjoints[:-1], rtol=1e-5)
 
 
-class Perfect(types.SimpleNamespace):
+def perfect_one_step(agent, shift):
     """In place of FQL's one-step network: the flow's ODE map, shifted by the one-step policy's output bias."""
-
-    def apply(self, variables, observations, noise):
-        return flow_chunks(self.agent, "actor_bc_flow", observations, noise) + self.shift(variables["params"])
+    network = mock.Mock(spec=OneStep)
+    network.apply = lambda variables, observations, noise: (
+        flow_chunks(agent, "actor_bc_flow", observations, noise) + shift(variables["params"])
+    )
+    return network
 
 
 def test_fql_leaves_a_perfect_one_step_policy_to_the_critic(monkeypatch):
     """Where it computes the flow's ODE map, the distillation and its gradient are 0, and it acts as the flow does."""
     agent = tiny.agent("fql", alpha=1e3)
     shift = lambda params: params["Dense_2"]["bias"]
-    monkeypatch.setattr(FQL, "one_step_network", Perfect(agent=agent, shift=shift))
+    monkeypatch.setattr(FQL, "one_step_network", perfect_one_step(agent, shift))
     assert not shift(agent.train.params["actor_onestep_flow"]).any()
     noise = jax.random.normal(KEY, (1, 5, tiny.SPEC.chunk_dim))
     chunks = flow_chunks(agent, "actor_bc_flow", OBSERVATIONS, noise)[0]
@@ -143,11 +145,11 @@ def test_the_one_step_policy_pays_for_leaving_the_range_but_is_valued_within_it(
 
 
 @pytest.mark.parametrize("name", [name for name in agents.AGENTS if name != "bc"])
-def test_a_cloned_policy_reaches_the_flows_and_their_averages(name):
+def test_a_pretrained_policy_reaches_the_flows_and_their_averages(name):
     cloner, agent = tiny.agent("bc"), tiny.agent(name)
-    loaded = agent.load_cloned(cloner.train.params["actor"])
+    loaded = agent.load_pretrained(cloner.train.params["actor"])
     for network in agent.train.params:
-        source = cloner.train.params["actor"] if network in agent.cloned_networks else agent.train.params[network]
+        source = cloner.train.params["actor"] if network in agent.pretrained_networks else agent.train.params[network]
         tiny.assert_trees_close(loaded.train.params[network], source, rtol=0)
         if network in loaded.train.targets:
             tiny.assert_trees_close(loaded.train.targets[network], source, rtol=0)

@@ -27,7 +27,7 @@ def test_the_external_penalty_adds_lambda_times_the_gradient_of_the_kl():
     agent, observations = tiny.agent("trqam_external"), tiny.batch().observations
     agent = agent.replace(dual=agent.dual.replace(lam=jnp.float32(40.0)))
     regression = matching_problem(agent, observations, agent.draw(KEY, len(observations)))
-    kl = lambda regression: path_kl(regression.gap, regression.ts, tiny.SPEC.horizon)
+    kl = lambda regression: path_kl(regression.delta_v, regression.ts, tiny.SPEC.horizon)
     kl_gradient = jax.grad(lambda fast: kl(regression(fast)))(agent.train.params["actor_fast"])
     matching = tiny.gradients(tiny.agent("qam"), KEY)["actor_fast"]
     weight = 40.0 * agent.config.lam_scale
@@ -38,10 +38,10 @@ def test_the_external_penalty_adds_lambda_times_the_gradient_of_the_kl():
 
 
 def test_the_external_penalty_pulls_as_trqam_does_at_another_lambda():
-    """A weight of w on the KL moves the optimal gap to that of lambda_eff = 1 + w / (2 H K)."""
+    """A weight of w on the KL moves the optimal delta_v to that of lambda_eff = 1 + w / (2 H K)."""
     ts, horizon, weight = jnp.arange(4) / 4, 3, 50.0
     adjoints = jax.random.normal(KEY, (4, 2, 6))
-    penalised = lambda gap: matching_loss(gap, adjoints, ts) + weight * path_kl(gap, ts, horizon)
+    penalised = lambda delta_v: matching_loss(delta_v, adjoints, ts) + weight * path_kl(delta_v, ts, horizon)
     inside = 1 + weight / (2 * horizon * 4)
     best = -0.5 * (noise_variance(ts, 0.25) / inside)[:, None, None] * adjoints
     np.testing.assert_allclose(jax.grad(penalised)(best), 0, atol=1e-4)
@@ -52,8 +52,8 @@ def test_the_external_penalty_shares_the_dual_of_trqam():
     """The same path KL from the same networks and draws, hence the same lambda; only the loss differs."""
     states = []
     for name in ("trqam", "trqam_external"):
-        agent = tiny.agent(name)
-        agent = agent.replace(dual=Dual(lam=jnp.float32(0.7), kl=jnp.float32(0.2), budget=jnp.float32(0.3)))
+        agent = tiny.agent(name, kl_budget=0.3)
+        agent = agent.replace(dual=Dual(lam=jnp.float32(0.7), kl=jnp.float32(0.2)))
         states.append(tiny.update(agent, KEY))
     (trqam, info), (external, external_info) = states
     assert info["path_kl"] > 0

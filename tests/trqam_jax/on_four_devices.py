@@ -1,4 +1,4 @@
-"""Run by test_trainer.py in a process that has four host devices."""
+"""Run by test_replicas.py in a process that has four host devices."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,10 @@ import numpy as np
 import tiny
 
 import agents
-from trqam_jax import streaming, trainer
+from trqam_jax import streaming
+from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.streams import stack_streams
+from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
 assert len(jax.devices()) == 4
 seeds, data, tasks = [1, 2, 3, 4, 5, 6], tiny.dataset(), jnp.array([0, 1, 0, 1, 0, 1])
@@ -16,9 +18,9 @@ seeds, data, tasks = [1, 2, 3, 4, 5, 6], tiny.dataset(), jnp.array([0, 1, 0, 1, 
 def trained(count, per_pass, data=data):
     """(devices that hold the parameters, parameters, totals) after three updates."""
     streams = stack_streams(seeds[:count], "offline")
-    made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
-    replicas = trainer.Population(
-        made, trainer.Source(data, tasks[:count]), streams, trainer.Rules(batch_size=16), per_pass=per_pass
+    made = create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
+    replicas = Population(
+        made, ReplicaData(data, tasks[:count]), streams, SamplingConfig(batch_size=16), per_pass=per_pass
     )
     replicas.run(0, 1)
     replicas.run(1, 2)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_vectors import Case, Vectors
-from ml_collections import FrozenConfigDict
 
-from trqam_jax.backend import PRECISIONS, compiler_options, matmul_precision
+from experiments.settings import PRECISIONS
+from trqam_jax.backend import compiler_options, matmul_precision
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOISE = {name: name for name in ("flow_x0", "flow_t", "rollout_x0")}
@@ -28,11 +28,9 @@ BOUNDS = {"highest": 1e-5, "default": 0.05, "tensorfloat32": 0.05, "bfloat16": 0
 def distance(mode):
     """Largest distance of the gradients from the vectors'."""
     vectors = Vectors("trqam")
-    agent = vectors.load("trqam")
+    agent = vectors.load("trqam", clip_norm=None)
     with matmul_precision(mode):
-        loud = agent.replace(config=FrozenConfigDict({**agent.config, "clip_norm": None}))
-        loud = loud.replace(train=loud.train.replace(opt_state=loud.optimizer.init(loud.train.params)))
-        updated, _ = jax.jit(lambda agent, *rest: agent.step(*rest))(loud, vectors.batch(), vectors.noise(CASE))
+        updated, _ = jax.jit(lambda agent, *rest: agent.step(*rest))(agent, vectors.batch(), vectors.noise(CASE))
     gradients = jax.tree.map(lambda mu: mu / (1 - 0.9), updated.train.opt_state[0].mu)
     expected = vectors.tree("grad")
     far = jax.tree.map(

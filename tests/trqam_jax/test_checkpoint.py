@@ -5,9 +5,12 @@ import os
 import pathlib
 import shutil
 
+import chex
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from trqam_jax.checkpoint import META, POLICY, Checkpoints, Damaged, Place, load, read_meta, save_params
@@ -59,6 +62,36 @@ def test_the_last_two_are_kept_in_the_order_of_phases(tmp_path):
 def test_another_shape_is_named(two):
     with pytest.raises(UserError, match=r"does not fit.*w has shape \(2, 3\), expected \(4, 3\)"):
         load(two / "offline-10", {**LIKE, "w": jnp.zeros((4, 3))})
+
+
+@flax.struct.dataclass
+class Dual:
+    lam: jax.Array
+
+
+@flax.struct.dataclass
+class OldDual(Dual):
+    budget: jax.Array
+
+
+def test_leaves_of_earlier_versions_are_dropped_where_they_are_named(tmp_path):
+    """Whatever the nodes around them are; a leaf that is asked for, or of another name, is not dropped."""
+    checkpoints = Checkpoints(tmp_path, PHASES)
+    budget = jnp.full(2, 0.5)
+    optimizer = optax.adam(1e-3).init(tree(1))
+    stored = ({"dual": OldDual(jnp.ones(2), budget), "opt": optimizer, "more": {"budget": budget}}, tree(3))
+    checkpoints.save(Place("offline", 3), stored)
+    like = jax.tree.map(jnp.zeros_like, ({**stored[0], "dual": Dual(budget)}, stored[1]))
+    expected = ({**stored[0], "dual": Dual(jnp.ones(2))}, stored[1])
+    restored = checkpoints.load(Place("offline", 3), like, dropped=("dual/budget", "nowhere"))
+    chex.assert_trees_all_equal(restored, expected)
+    chex.assert_trees_all_equal(checkpoints.load(Place("offline", 3), stored, dropped=("dual/budget",)), stored)
+    for dropped in ((), ("nowhere",), ("ual/budget",)):
+        with pytest.raises(UserError, match=r"dual/budget has shape \(2,\), expected none"):
+            checkpoints.load(Place("offline", 3), like, dropped=dropped)
+    more = ({**like[0], "dual": {"lam": budget, "cap": budget}}, like[1])
+    with pytest.raises(UserError, match=r"does not fit.*dual/cap has shape none, expected \(2,\)"):
+        checkpoints.load(Place("offline", 3), more, dropped=("dual/cap", "dual/budget"))
 
 
 def spoil(path, how):

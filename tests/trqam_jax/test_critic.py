@@ -10,7 +10,7 @@ from trqam_jax.types import Batch
 
 def test_target():
     batch = Batch(None, jnp.zeros((2, 3, 1)), jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]), None, None)
-    np.testing.assert_allclose(td_target(batch, jnp.array([10.0, 10.0]), 0.9), [1 + 0.9**3 * 10, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(td_target(batch, jnp.array([10.0, 10.0]), 0.9**3), [1 + 0.9**3 * 10, 2.0], rtol=1e-6)
 
 
 def test_pessimism_subtracts_population_deviations():
@@ -34,4 +34,8 @@ def test_best_by_mean_asks_the_critics_only_about_a_choice():
     candidates = jnp.arange(12.0).reshape(3, 2, 2)
     chosen = best_by_mean(candidates, lambda x: jnp.stack([-x.sum(-1), jnp.zeros(x.shape[:-1])]))
     np.testing.assert_array_equal(chosen, candidates[0])
-    np.testing.assert_array_equal(best_by_mean(candidates[2:], None), candidates[2])
+
+    def never(_):
+        raise AssertionError("there is nothing to choose between")
+
+    np.testing.assert_array_equal(best_by_mean(candidates[2:], never), candidates[2])

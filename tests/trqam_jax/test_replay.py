@@ -7,11 +7,12 @@ import pytest
 import tiny
 
 import agents
-from trqam_jax import trainer
 from trqam_jax.data import Dataset, sample
 from trqam_jax.replay import Replay, sample_both
+from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
+from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
 H = tiny.SPEC.horizon
 KEY = jax.random.key(5)
@@ -102,7 +103,7 @@ def test_stored_rows_follow_one_another_and_leftovers_do_not_show():
 def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced, cycle):
     """Two replicas whose chunks end at different steps: step, store, update, one at a time, against whole chunks, with
     the dataset on the device and streamed."""
-    rules = trainer.Rules(16, start_training=5, updates_per_step=updates_per_step, balanced=balanced)
+    sampling = SamplingConfig(16, start_training=5, updates_per_step=updates_per_step, balanced=balanced)
     seeds, tasks, total = [1, 2], jnp.array([0, 1]), 11
     stream = Stream(tiny.on_host(tiny.dataset()), cycle)
     data = tiny.dataset().replace(spans=stream.spans)
@@ -111,11 +112,11 @@ def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced, cycle):
 
     def population(replicas, data):
         streams = stack_streams([seeds[r] for r in replicas], "online")
-        made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
+        made = create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam"))
         empty = Replay.empty(total + H, tiny.SPEC.observation_dim, tiny.SPEC.action_dim)
         replay = jax.tree.map(lambda x: jnp.stack([x] * len(replicas)), empty)
-        source = trainer.Source(data, tasks[jnp.array(replicas)], replay)
-        return trainer.Population(made, source, streams, rules, per_pass=1)
+        source = ReplicaData(data, tasks[jnp.array(replicas)], replay)
+        return Population(made, source, streams, sampling, per_pass=1)
 
     def in_blocks(data):
         blocks, stored_so_far = population([0, 1], data), np.zeros(2, int)
@@ -131,7 +132,7 @@ def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced, cycle):
                 for name in rows[0]
             }
             blocks.store(padded, now)
-            blocks.run(*rules.updates(stored_so_far, now))
+            blocks.run(*sampling.updates(stored_so_far, now))
             stored_so_far += now
         np.testing.assert_array_equal(blocks.totals.count, (total - 4) * updates_per_step)
         return blocks.agents, blocks.totals
@@ -143,7 +144,7 @@ def test_blocks_equal_the_plain_interleaving(updates_per_step, balanced, cycle):
         for step in range(total):
             one = {name: x[None, step : step + 1] for name, x in rows[r].items()}
             plain.store({name: np.concatenate([x] * H, 1) for name, x in one.items()}, np.array([1]))
-            for _ in range(updates_per_step if step + 1 >= rules.start_training else 0):
+            for _ in range(updates_per_step if step + 1 >= sampling.start_training else 0):
                 plain.run(update, 1)
                 update += 1
         mine = jax.tree.map(lambda x, r=r: x[r : r + 1], blocks)

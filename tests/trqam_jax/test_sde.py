@@ -55,8 +55,9 @@ def test_flow_matching_weighs_by_valid_and_counts_its_zeros():
 
 
 def test_interpolation_ends_at_noise_and_data():
-    assert interpolate(2.0, 5.0, 0.0) == 2.0
-    assert interpolate(2.0, 5.0, 1.0) == 5.0
+    noise, end = jnp.array([2.0]), jnp.array([5.0])
+    assert interpolate(noise, end, 0.0) == 2.0
+    assert interpolate(noise, end, 1.0) == 5.0
 
 
 @pytest.mark.parametrize("num_steps", [10, 400])
@@ -133,8 +134,8 @@ def test_matching_loss_vanishes_at_the_linear_tilt():
         path = rollout(tilted_by_linear(g), num_steps, size=8, dim=1)
         times = path.ts[:, None, None]
         adjoints = lean_adjoint(velocity, path.xs, path.ts, jnp.full((8, 1), -g))
-        gap = tilted_by_linear(g)(path.xs, times) - velocity(path.xs, times)
-        losses.append(float(matching_loss(gap, adjoints, path.ts)) / num_steps)
+        delta_v = tilted_by_linear(g)(path.xs, times) - velocity(path.xs, times)
+        losses.append(float(matching_loss(delta_v, adjoints, path.ts)) / num_steps)
     assert losses[2] < losses[1] < losses[0]
     assert losses[2] < 2e-2 * losses[0]
 
@@ -145,7 +146,7 @@ def test_matching_loss_gradient_has_its_minimum_where_the_paper_says():
     adjoints = jax.random.normal(jax.random.key(0), (5, 2, 3))
     best = -0.5 * (noise_variance(ts, 0.2) / lam)[:, None, None] * adjoints
     assert matching_loss(best, adjoints, ts, lam) == pytest.approx(0.0, abs=1e-4)
-    gradient = jax.grad(lambda gap: matching_loss(gap, adjoints, ts, lam))(best)
+    gradient = jax.grad(lambda delta_v: matching_loss(delta_v, adjoints, ts, lam))(best)
     np.testing.assert_allclose(gradient, 0, atol=1e-4)
 
 
@@ -199,5 +200,5 @@ def test_quadratic_tilt():
 
 
 def test_path_kl_is_per_action_of_the_chunk():
-    gap, ts = jnp.ones((4, 2, 6)), jnp.arange(4) / 4
-    assert path_kl(gap, ts, horizon=3) == pytest.approx(float(path_kl(gap, ts, horizon=1)) / 3)
+    delta_v, ts = jnp.ones((4, 2, 6)), jnp.arange(4) / 4
+    assert path_kl(delta_v, ts, horizon=3) == pytest.approx(float(path_kl(delta_v, ts, horizon=1)) / 3)

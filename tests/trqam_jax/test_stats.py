@@ -39,11 +39,13 @@ def test_pairing_removes_what_two_methods_share():
 
 
 def test_probability_of_improvement():
-    assert probability_of_improvement([2, 3], [0, 1]) == 1.0
-    assert probability_of_improvement([0, 1], [2, 3]) == 0.0
-    assert probability_of_improvement([1, 2], [1, 2]) == 0.5
-    assert probability_of_improvement([1, 3], [2]) == 0.5
-    assert probability_of_improvement([0, 1, 4], [1, 2]) == pytest.approx((0 + 0 + 0.5 + 0 + 1 + 1) / 6)
+    assert probability_of_improvement(np.array([2, 3]), np.array([0, 1])) == 1.0
+    assert probability_of_improvement(np.array([0, 1]), np.array([2, 3])) == 0.0
+    assert probability_of_improvement(np.array([1, 2]), np.array([1, 2])) == 0.5
+    assert probability_of_improvement(np.array([1, 3]), np.array([2])) == 0.5
+    assert probability_of_improvement(np.array([0, 1, 4]), np.array([1, 2])) == pytest.approx(
+        (0 + 0 + 0.5 + 0 + 1 + 1) / 6
+    )
 
 
 def test_probability_of_improvement_is_the_mann_whitney_statistic():

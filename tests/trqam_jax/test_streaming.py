@@ -7,12 +7,14 @@ import pytest
 import tiny
 
 import agents
-from trqam_jax import streaming, trainer
+from trqam_jax import streaming
 from trqam_jax.data import Spans, window
+from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.streams import stack_streams
+from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
-SEEDS, TASKS, RULES = [3, 4, 5], [0, 1, 0], trainer.Rules(batch_size=16)
-SIZES = RULES.batch_size, tiny.SPEC.horizon
+SEEDS, TASKS, SAMPLING = [3, 4, 5], [0, 1, 0], SamplingConfig(batch_size=16)
+SIZES = SAMPLING.batch_size, tiny.SPEC.horizon
 
 
 def streamed(cycle=0, most_updates=4):
@@ -26,11 +28,11 @@ def resident(cycle=0):
 def population(data, per_pass=3, after=None):
     """Fresh replicas, or those of another population."""
     streams = stack_streams(SEEDS, "offline")
-    made, totals = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam")), None
+    made, totals = create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam")), None
     if after is not None:
         made, totals = jax.tree.map(jnp.copy, (after.agents, after.totals))
-    source = trainer.Source(data, jnp.array(TASKS))
-    return trainer.Population(made, source, streams, RULES, per_pass=per_pass, totals=totals)
+    source = ReplicaData(data, jnp.array(TASKS))
+    return Population(made, source, streams, SAMPLING, per_pass=per_pass, totals=totals)
 
 
 def assert_same(one, other):
@@ -92,14 +94,14 @@ def test_what_blocks_take_is_what_is_stated(monkeypatch):
     np.testing.assert_array_equal(held, 3)
     following = feed(np.full(3, 4), np.full(3, 1))[0]
     assert replicas.memory.data == sum(x.nbytes for x in jax.tree.leaves((block, following)))
-    shapes = stream.shapes(len(SEEDS), stream.form(len(SEEDS), *SIZES))
+    shapes = stream.shapes(len(SEEDS), stream.block_spec(len(SEEDS), *SIZES))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), block) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
 
     stream = streamed(most_updates=1000)
-    one = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stream.shapes(3, streaming.Form(1, *SIZES))))
+    one = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stream.shapes(3, streaming.BlockSpec(1, *SIZES))))
     for allowed, length in ((10 * one, 10), (10 * one - 1, 9), (1, 1), (10**12, 1000)):
         monkeypatch.setattr(streaming, "BLOCK_BYTES", allowed)
-        assert stream.form(3, *SIZES).num_updates == length
+        assert stream.block_spec(3, *SIZES).num_updates == length
 
 
 def test_what_fails_in_the_background_fails_the_run():

@@ -1,4 +1,4 @@
-"""Released checkpoints in this suite's format: python -m trqam_jax.interop.checkpoints params_300000.pkl out/
+"""Released checkpoints in this library's format: python -m trqam_jax.interop.checkpoints params_300000.pkl out/
 
 The result is a BC policy as trqam_jax.checkpoint keeps it: a flow's velocity parameters, of one policy for all seeds.
 The pickle is read by trqam_jax.interop.safe_pickle, which runs nothing that it names.
@@ -37,7 +37,7 @@ def velocity_params(tree: Any, network: str = "actor_slow") -> Params:
     expected = {f"Dense_{i}": ("kernel", "bias") for i in range(depth)}
     expected |= {f"LayerNorm_{i}": ("scale", "bias") for i in range(norms)}
     if not depth or layers.keys() != expected.keys():
-        raise UserError(f"its network {network!r} is no flow of this suite: it holds {', '.join(layers) or 'nothing'}")
+        raise UserError(f"its network {network!r} is no flow policy: it holds {', '.join(layers) or 'nothing'}")
     params = {
         layer: {name: _array(_names(layers[layer]).get(name), f"{network}/{layer}/{name}") for name in names}
         for layer, names in expected.items()
@@ -47,7 +47,7 @@ def velocity_params(tree: Any, network: str = "actor_slow") -> Params:
         dense, norm = params[f"Dense_{i}"], params.get(f"LayerNorm_{i}", {})
         inputs, outputs = dense["kernel"].shape
         if inputs != width or any(x.shape != (outputs,) for x in (dense["bias"], *norm.values())):
-            raise UserError(f"its network {network!r} is no flow of this suite: the shapes at Dense_{i} do not fit")
+            raise UserError(f"its network {network!r} is no flow policy: the shapes at Dense_{i} do not fit")
         width = outputs
     return params
 

@@ -44,7 +44,8 @@ class _Dtype:
     def __init__(self, name: Any, *_: Any):
         if name not in NUMBERS:
             raise Refused(f"it holds an array of dtype {name!r:.80}, and only numbers are read")
-        self.name, self.order = name, "="
+        self.name: str = name
+        self.order: Any = "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = state[1]
@@ -89,7 +90,7 @@ class _Scalar:
     def __setstate__(self, state: Any) -> None:
         raise Refused("it sets the state of a number")
 
-    def finished(self) -> np.generic:
+    def finished(self) -> Any:
         return self.array.finished()[()]
 
 

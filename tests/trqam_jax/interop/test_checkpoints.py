@@ -13,8 +13,8 @@ from golden_vectors import FOLDER, SPEC, assert_close
 
 import envs
 from experiments import config as configuration
-from experiments.training.records import Replica
-from experiments.training.run import cloned_policy
+from experiments.training import pretrained
+from experiments.training.replica import replicas_of
 from trqam_jax.checkpoint import load, read_meta
 from trqam_jax.errors import UserError
 from trqam_jax.flow import sample_ode
@@ -41,7 +41,7 @@ def test_a_released_policy_acts_as_it_did(tmp_path):
     like = jax.tree.map(lambda x: x[None], fresh)  # one policy
     params = jax.tree.map(lambda x: x[0], load(tmp_path / "out", like))
     with np.load(FOLDER / "peer_checkpoint_expected.npz") as file:
-        expected = dict(file)
+        expected = {name: jnp.asarray(array) for name, array in file.items()}
     with jax.default_matmul_precision("highest"):
         velocity = bind(network, params, expected["observations"])
         actions = jnp.clip(sample_ode(velocity, expected["noise"], int(expected["flow_steps"])), -1, 1)
@@ -69,7 +69,7 @@ def test_a_run_starts_from_it(tmp_path, layer_norm, capsys):
         settings={"bc.steps": 0, "bc.checkpoint": str(out)},
         overrides={"agent.hidden_dims": "(8, 8)", "agent.actor_layer_norm": str(layer_norm)},
     )
-    velocity, steps = cloned_policy(config, domain, None, [Replica(1, seed) for seed in config.run.seeds])
+    velocity, steps = pretrained.load(out, config, domain, replicas_of(config))
     assert steps == 300_000
     for replica in range(2):
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x, r=replica: x[r], velocity), layers)
