@@ -1,32 +1,63 @@
-"""The environment suites, and what others ask of them. A new suite is one package and one line in SUITES."""
+"""The suites of environments, and what others ask of them."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from envs.base import Domain, Protocol, Suite
-from envs.ogbench import files as ogbench_files
-from envs.ogbench import suite as _ogbench
+from envs import base
+from envs.base import Arrays, DataError, Domain, Simulator, Size, Suite, check_task
+from envs.protocols import PROTOCOLS, Protocol, get_protocol
 
-SUITES: Mapping[str, Suite] = {
-    "ogbench": ogbench_files,
-}
-DOMAINS: Mapping[str, Domain] = _ogbench.DOMAINS
-PROTOCOLS: Mapping[str, Protocol] = _ogbench.PROTOCOLS
-parse_env = _ogbench.parse_env
-check_task = _ogbench.check_task
-get_protocol = _ogbench.protocol
+#: A new suite is one package and one line here: its name. envs/base.py says what it has.
+_PACKAGES = (
+    "ogbench",
+)  # fmt: skip
+SUITES: Mapping[str, Suite] = {name: importlib.import_module(f"envs.{name}").SUITE for name in _PACKAGES}
+DOMAINS: Mapping[str, Domain] = {name: domain for suite in SUITES.values() for name, domain in suite.domains.items()}
+__all__ = [
+    "DOMAINS",
+    "PROTOCOLS",
+    "SUITES",
+    "Arrays",
+    "DataError",
+    "Domain",
+    "Protocol",
+    "Simulator",
+    "Size",
+    "Suite",
+    "check_task",
+    "get_protocol",
+    "notes",
+    "parse_env",
+    "settings",
+    "split_env",
+    "suite_of",
+]
 
 
 def suite_of(domain: Domain) -> Suite:
     """The suite that the domain belongs to."""
-    return SUITES["ogbench"]
+    return SUITES[domain.suite]
 
 
-def settings(domain: Domain, protocol_name: str, agent: str) -> dict[str, Any]:
-    """Flat settings {"section.key": value} of an agent on a domain under a protocol."""
-    return _ogbench.settings(domain, protocol_name, agent)
+def split_env(name: str) -> tuple[Domain, int | None]:
+    """The domain and task of puzzle-4x4-task2 or a full name in the suite's own spelling; of puzzle-4x4 no task."""
+    return base.split_env(name, [(suite.domains, suite.split) for suite in SUITES.values()])
 
 
-def notes(domain: Domain, protocol_name: str, agent: str) -> dict[str, str]:
-    """{setting: its source}, for the settings whose source a reader must know."""
-    return _ogbench.notes(domain, protocol_name, agent)
+def parse_env(name: str) -> tuple[Domain, int]:
+    """As `split_env` does it; where no task is named, it is the domain's default one."""
+    domain, task = split_env(name)
+    return domain, domain.default_task if task is None else task
+
+
+def settings(domain: Domain, protocol: str, agent: str) -> dict[str, Any]:
+    """{"section.key": value} of an agent on a domain under a protocol: the protocol's, and over them the suite's."""
+    suite = suite_of(domain)
+    general = {**get_protocol(protocol).settings, "data.dir": suite.dataset_dir}
+    return {**general, **suite.settings(domain, protocol, agent)}
+
+
+def notes(domain: Domain, protocol: str, agent: str) -> dict[str, str]:
+    """{"section.key": source}, for the settings whose source a reader must know."""
+    return suite_of(domain).notes(domain, protocol, agent)

@@ -1,6 +1,6 @@
-"""python -m envs.convert: see envs/ogbench/convert.py."""
+"""python -m envs.convert: the suite's of --env; add --help for what it takes."""
 
-from envs.ogbench.convert import main
+from envs.commands import hand_over
 
 if __name__ == "__main__":
-    main()
+    hand_over("convert")

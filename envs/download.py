@@ -1,6 +1,6 @@
-"""python -m envs.download: see envs/ogbench/download.py."""
+"""python -m envs.download: the suite's of --env; add --help for what it takes."""
 
-from envs.ogbench.download import main
+from envs.commands import hand_over
 
 if __name__ == "__main__":
-    main()
+    hand_over("download")

@@ -1,6 +1,6 @@
-"""python -m envs.generate: see envs/ogbench/generate.py."""
+"""python -m envs.generate: the suite's of --env; add --help for what it takes."""
 
-from envs.ogbench.generate import main
+from envs.commands import hand_over
 
 if __name__ == "__main__":
-    main()
+    hand_over("generate")

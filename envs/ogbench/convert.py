@@ -6,24 +6,25 @@ A run does the same for its own tasks when it first meets a folder of shards. Ta
 and masks, for which every shard is read again; --tasks=all spares that.
 """
 
-import argparse
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
-from envs.ogbench import files as ogbench
-from envs.ogbench.suite import check_task, parse_env
+from envs.base import Parser, check_task
+from envs.ogbench import domains, files
 from trqam_jax.errors import UserError
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m envs.convert", description=__doc__.split("\n")[0])
+def main(argv: Sequence[str]) -> None:
+    """The command line."""
+    parser = Parser(prog="python -m envs.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("path", type=pathlib.Path, help="the folder of shards, *-000.npz, *-001.npz, ...")
     parser.add_argument("--env", required=True, help="the domain, for example puzzle-4x4")
     parser.add_argument("--shards", type=int, default=0, help="how many of them; 0: all")
     parser.add_argument("--tasks", help="1,3 or all; by default the domain's default task")
     parser.add_argument("--sparse", action="store_true", help="rewards for the qam protocol: -1 but where solved")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         print(convert(arguments.path, arguments.env, arguments.tasks, shards=arguments.shards, sparse=arguments.sparse))
     except (UserError, OSError) as error:
@@ -32,7 +33,7 @@ def main() -> None:
 
 def convert(path: pathlib.Path, env: str, tasks: str | None = None, *, shards: int = 0, sparse: bool = False) -> str:
     """Convert what is missing; returns what there is then, in one line."""
-    domain, task = parse_env(env)
+    domain, task = domains.parse(env)
     path = path.expanduser()
     if not path.is_dir():
         raise UserError(f"{path}: not a folder; only shards are converted, a plain file is read as it is")
@@ -45,12 +46,8 @@ def convert(path: pathlib.Path, env: str, tasks: str | None = None, *, shards: i
     for number in numbers:
         check_task(domain, number)
     started = time.perf_counter()
-    arrays = ogbench.load(path, domain, numbers, domain.horizon, sparse=sparse, shards=shards)
+    arrays = files.load(path, domain, numbers, domain.horizon, sparse=sparse, shards=shards)
     return (
-        f"{ogbench.converted_folder(path, domain, shards)}: {len(arrays.actions):,} transitions, tasks "
+        f"{files.converted_folder(path, domain, shards)}: {len(arrays.actions):,} transitions, tasks "
         f"{', '.join(map(str, numbers))}, in {time.perf_counter() - started:.1f} s"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -25,9 +25,10 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from envs.ogbench.suite import Domain, parse_env
+from envs.base import Domain, Parser
+from envs.ogbench import domains
 from trqam_jax.errors import UserError
 from trqam_jax.files import commit, lock_target, sha256_file
 
@@ -37,6 +38,7 @@ MIRRORS_VARIABLE = "TRQAM_JAX_MIRRORS"
 #: Domains of which OGBench's README links a 100M release: a folder of 100 shards, each with a validation file.
 RELEASED_100M = ("cube-double", "cube-triple", "cube-quadruple", "scene", "puzzle-3x3", "puzzle-4x4")
 SHARDS = 100
+DEFAULT_DATASET_DIR = "~/.ogbench/data"
 BLOCK = 2**20  # bytes per read
 
 
@@ -82,14 +84,14 @@ def file_names(domain: Domain, shards: int = 0) -> list[str]:
     if not 0 <= shards <= SHARDS:
         raise UserError(f"--shards={shards}: expected 0 (the plain file) to {SHARDS}, the size of a 100M release")
     if not shards:
-        return [f"{domain.dataset_name}.npz", f"{domain.dataset_name}-val.npz"]
-    stems = (f"{shard_folder(domain)}/{domain.dataset_name}-{shard:03d}" for shard in range(shards))
+        return [f"{domains.dataset_name(domain)}.npz", f"{domains.dataset_name(domain)}-val.npz"]
+    stems = (f"{shard_folder(domain)}/{domains.dataset_name(domain)}-{shard:03d}" for shard in range(shards))
     return [f"{stem}{end}.npz" for stem in stems for end in ("", "-val")]
 
 
 def shard_folder(domain: Domain) -> str:
     """The folder of the domain's 100M release, for example puzzle-4x4-play-100m-v0."""
-    return domain.dataset_name.replace("-v0", "-100m-v0")
+    return domains.dataset_name(domain).replace("-v0", "-100m-v0")
 
 
 def base_urls(domain: Domain, shards: int = 0, mirrors: Iterable[str] = ()) -> list[str]:
@@ -203,10 +205,10 @@ def _transfer(part: pathlib.Path, url: str, have: int, known: _Known | None, tim
     from tqdm import tqdm
 
     headers = {"User-Agent": "trqam_jax"}
-    if have:
+    if have and known is not None and known.validator:
         headers |= {"Range": f"bytes={have}-", "If-Range": known.validator}
     with _open(url, headers, timeout) as response:
-        if have and response.status == 206:
+        if have and known is not None and response.status == 206:
             _check_continues(response.headers, have, known)
         elif response.status == 200:  # the whole file: at first, if ranges are ignored, or if it is another by now
             have = 0
@@ -306,11 +308,6 @@ def _checksum_file(target: pathlib.Path) -> pathlib.Path:
     return target.with_name(f"{target.name}.sha256")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")
-
-
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e6:
@@ -318,11 +315,9 @@ def _seconds(text: str) -> float:
     return value
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str]) -> None:
     """The command line."""
-    from envs.ogbench.files import DEFAULT_DATASET_DIR
-
-    parser = _Parser(prog="python -m envs.download", description="Download OGBench's files, or verify them.")
+    parser = Parser(prog="python -m envs.download", description="Download OGBench's files, or verify them.")
     parser.add_argument("--env", required=True, help="domain, or OGBench's full name; its tasks share their files")
     parser.add_argument(
         "--dataset_dir", default=DEFAULT_DATASET_DIR, help="where files are kept (default: %(default)s)"
@@ -343,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     folder = pathlib.Path(os.path.expanduser(arguments.dataset_dir))
     try:
-        domain, _ = parse_env(arguments.env)
+        domain, _ = domains.parse(arguments.env)
         if arguments.verify:
             return _verify_all([folder / name for name in file_names(domain, arguments.shards)])
         patience = PATIENCE._replace(timeout=arguments.timeout)
@@ -369,7 +364,3 @@ def _verify_all(paths: Sequence[pathlib.Path]) -> None:
             wrong += 1
     if wrong:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

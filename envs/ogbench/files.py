@@ -1,4 +1,4 @@
-"""OGBench: simulators, dataset files with validation, and where the files come from."""
+"""OGBench's dataset files: checked, measured, loaded or converted, and where they come from."""
 
 import os
 import pathlib
@@ -6,59 +6,25 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from envs.ogbench import download, generate, mapped
-from envs.ogbench.suite import DOMAINS, Domain
-from envs.vector import simulator
-from trqam_jax.errors import UserError
+from envs import mapped
+from envs.base import Arrays, DataError, Domain, Size
+from envs.ogbench import download, generate
+from envs.ogbench.domains import DOMAINS, dataset_name, env_id
+from envs.ogbench.simulators import OGBenchSimulator
 from trqam_jax.files import sha256
 
-DEFAULT_DATASET_DIR = "~/.ogbench/data"
 ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
-
-
-class DataError(UserError):
-    """A dataset is missing or is not what it should be."""
-
-
-class Arrays(NamedTuple):
-    """A dataset in host memory or in memory-mapped files; the fields of `trqam_jax.data.Dataset`."""
-
-    observations: np.ndarray  # (M, O) float32
-    actions: np.ndarray  # (N, A) float32
-    rows: np.ndarray  # (N,) int32
-    terminals: np.ndarray  # (N,) bool
-    rewards: list[np.ndarray]  # T of (N,) float32
-    masks: list[np.ndarray]  # T of (N,) float32
-    bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
-
-
-def make_env(domain: Domain, task: int, **kwargs: Any) -> Any:
-    """The simulator of one task, with its time limit."""
-    return simulator.make(domain.env_id(task), **kwargs)
-
-
-def set_task(env: Any, task: int) -> None:
-    """Let the next reset start another task of the same domain; a new simulator would take about a second."""
-    env.unwrapped._reward_task_id = task
-
-
-def reset(env: Any, seed: int) -> np.ndarray:
-    """Start the episode that belongs to `seed`. Mazes use numpy's global generator and random steps in reset."""
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    env.unwrapped.action_space.seed(seed)
-    observation, _ = env.reset(seed=seed)
-    return observation
 
 
 def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str, np.ndarray]:
     """These arrays of one file; DataError if the file is missing or damaged, or has them not."""
     if not path.exists():
-        raise DataError(f"{path}: no such file (expected {domain.dataset_name} data as an OGBench npz)")
+        raise DataError(f"{path}: no such file (expected {dataset_name(domain)} data as an OGBench npz)")
     try:
         # Opened here, because np.load(path) leaves a damaged file open.
         with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(stream, allow_pickle=False) as file:
@@ -152,13 +118,13 @@ def shard_files(path: pathlib.Path, shards: int) -> list[pathlib.Path]:
 def _check_domain(file: pathlib.Path, domain: Domain, env: Any, qpos: np.ndarray) -> None:
     """DataError if the file is another domain's, as far as its name, provenance and state sizes tell."""
     made = (generate.provenance(file) or {}).get("domain", domain.name)
-    names = [other.name for other in DOMAINS.values() if file.name.startswith(other.dataset_name.removesuffix("-v0"))]
+    names = [other.name for other in DOMAINS.values() if file.name.startswith(other.title)]
     for other in (made, *names):
         if other != domain.name:
             raise DataError(f"{file}: holds data of {other}, expected {domain.name}")
     env.reset(seed=0)
-    simulator_of = env.unwrapped
-    size = len((simulator_of._data if hasattr(simulator_of, "_data") else simulator_of.data).qpos)
+    inner = env.unwrapped
+    size = len((inner._data if hasattr(inner, "_data") else inner.data).qpos)
     if qpos.shape[1] != size:
         raise DataError(f"{file}: qpos have {qpos.shape[1]} columns, the simulator of {domain.name} has {size}")
 
@@ -173,30 +139,16 @@ def _check_partner(file: pathlib.Path) -> None:
         raise DataError(f"{file}: its validation partner {partner(file).name} is not beside it")
 
 
-class Size(NamedTuple):
-    """Of a dataset, as far as terminals tell: quick, and before anything is loaded."""
-
-    rows: int
-    bounds: tuple[int, ...]  # (S + 1,), the first transition of every shard, and N
-
-    @property
-    def transitions(self) -> int:
-        return self.bounds[-1]
-
-    def nbytes(self, domain: Domain, num_tasks: int) -> int:
-        """What its arrays take."""
-        return sum(form.nbytes for form in self.forms(domain, range(num_tasks), sparse=False).values())
-
-    def forms(self, domain: Domain, tasks: Sequence[int], *, sparse: bool) -> dict[str, mapped.Form]:
-        """Names, shapes and types of its arrays, one of rewards and one of masks per task."""
-        n = self.transitions
-        return {
-            "observations": mapped.Form((self.rows, domain.observation_dim), np.float32),
-            "actions": mapped.Form((n, domain.action_dim), np.float32),
-            "rows": mapped.Form((n,), np.int32),
-            "terminals": mapped.Form((n,), np.bool_),
-            **{name: mapped.Form((n,), np.float32) for task in tasks for name in task_names(task, sparse)},
-        }
+def array_specs(size: Size, domain: Domain, tasks: Sequence[int], *, sparse: bool) -> dict[str, mapped.ArraySpec]:
+    """Names, shapes and types of a dataset's arrays, one of rewards and one of masks per task."""
+    n = size.transitions
+    return {
+        "observations": mapped.ArraySpec((size.rows, domain.observation_dim), np.float32),
+        "actions": mapped.ArraySpec((n, domain.action_dim), np.float32),
+        "rows": mapped.ArraySpec((n,), np.int32),
+        "terminals": mapped.ArraySpec((n,), np.bool_),
+        **{name: mapped.ArraySpec((n,), np.float32) for task in tasks for name in task_names(task, sparse)},
+    }
 
 
 def task_names(task: int, sparse: bool) -> tuple[str, str]:
@@ -204,7 +156,7 @@ def task_names(task: int, sparse: bool) -> tuple[str, str]:
     return f"rewards-task{task}{'-sparse' if sparse else ''}", f"masks-task{task}"
 
 
-def measure(path: pathlib.Path, domain: Domain, *, shards: int, horizon: int = 1) -> Size:
+def measure(path: pathlib.Path, domain: Domain, *, shards: int, horizon: int) -> Size:
     """The size of a file, or of the first `shards` (0: all) of a folder; DataError names one without any window."""
     rows, counts = 0, []
     for file in shard_files(path, shards):
@@ -226,13 +178,20 @@ def load(path: pathlib.Path, domain: Domain, tasks: list[int], horizon: int, *, 
     """
     size = measure(path, domain, shards=shards, horizon=horizon)
     if path.is_dir():
-        arrays = _converted(path, domain, size.forms(domain, tasks, sparse=sparse), tasks, sparse, shards)
+        arrays = _converted(path, domain, array_specs(size, domain, tasks, sparse=sparse), tasks, sparse, shards)
     else:
-        (arrays,) = _transitions([path], domain, tasks, sparse)
-        arrays["actions"] = np.clip(arrays["actions"], -ACTION_CLIP, ACTION_CLIP)
-    own = (arrays[name] for name in ("observations", "actions", "rows", "terminals"))
-    rewards, masks = zip(*([arrays[name] for name in task_names(task, sparse)] for task in tasks), strict=True)
-    return Arrays(*own, list(rewards), list(masks), size.bounds)
+        (whole,) = _transitions([path], domain, tasks, sparse)
+        arrays = {**whole, "actions": np.clip(whole["actions"], -ACTION_CLIP, ACTION_CLIP)}
+    names = [task_names(task, sparse) for task in tasks]
+    return Arrays(
+        observations=arrays["observations"],
+        actions=arrays["actions"],
+        rows=arrays["rows"],
+        terminals=arrays["terminals"],
+        rewards=[arrays[rewards] for rewards, _ in names],
+        masks=[arrays[masks] for _, masks in names],
+        bounds=size.bounds,
+    )
 
 
 def converted_folder(path: pathlib.Path, domain: Domain, shards: int) -> pathlib.Path:
@@ -241,43 +200,45 @@ def converted_folder(path: pathlib.Path, domain: Domain, shards: int) -> pathlib
 
 
 def _converted(
-    path: pathlib.Path, domain: Domain, forms: dict[str, mapped.Form], tasks: list[int], sparse: bool, shards: int
+    path: pathlib.Path, domain: Domain, specs: dict[str, mapped.ArraySpec], tasks: list[int], sparse: bool, shards: int
 ) -> dict[str, np.ndarray]:
     """Maps of the converted files, after those that are not there yet were made, one shard in memory at a time."""
     folder, files = converted_folder(path, domain, shards), shard_files(path, shards)
 
-    def make(missing: Mapping[str, mapped.Form]) -> Iterator[Mapping[str, np.ndarray]]:
-        size = sum(form.nbytes for form in missing.values()) / 2**30
+    def make(missing: Mapping[str, mapped.ArraySpec]) -> Iterator[Mapping[str, np.ndarray]]:
+        size = sum(spec.nbytes for spec in missing.values()) / 2**30
         print(f"converting {len(files)} shards, once: {size:,.2f} GiB into {folder}", flush=True)
         return _transitions(tqdm(files, unit="shard"), domain, tasks, sparse)
 
-    return mapped.maps(folder, forms, make)
+    return mapped.open_maps(folder, specs, make)
 
 
 def _transitions(
     files: Iterable[pathlib.Path], domain: Domain, tasks: list[int], sparse: bool
 ) -> Iterator[Mapping[str, np.ndarray]]:
     """The arrays of one file after the other, `rows` counted from the first row of all."""
-    env, first = make_env(domain, tasks[0]), 0
+    simulator, first = OGBenchSimulator(domain, tasks[0]), 0
     try:
         for file in files:
-            piece = _of_file(file, domain, env, tasks, sparse)
+            piece = _of_file(file, domain, simulator, tasks, sparse)
             piece["rows"] += np.int32(first)
             first += len(piece["observations"])
             yield piece
             del piece  # or it stays while the next one is made
     finally:
-        env.close()
+        simulator.close()
 
 
-def _of_file(file: pathlib.Path, domain: Domain, env: Any, tasks: list[int], sparse: bool) -> dict[str, np.ndarray]:
+def _of_file(
+    file: pathlib.Path, domain: Domain, simulator: OGBenchSimulator, tasks: list[int], sparse: bool
+) -> dict[str, np.ndarray]:
     """One file's rows as transitions; a row that ends an episode has no usable action and is no transition."""
     from ogbench.relabel_utils import relabel_dataset
 
     _check_partner(file)
     read_file(partner(file), domain)
     arrays = read_file(file, domain)
-    _check_domain(file, domain, env, arrays["qpos"])
+    _check_domain(file, domain, simulator.env, arrays["qpos"])
     rows = np.flatnonzero(~arrays["terminals"]).astype(np.int32)
     result = {
         "observations": arrays["observations"],
@@ -287,8 +248,8 @@ def _of_file(file: pathlib.Path, domain: Domain, env: Any, tasks: list[int], spa
     }
     state = {key: arrays[key][rows] for key in ("qpos", "button_states") if key in arrays}
     for task in tasks:
-        set_task(env, task)
-        relabel_dataset(domain.env_id(task), env, state)
+        simulator.set_task(task)
+        relabel_dataset(env_id(domain, task), simulator.env, state)
         rewards = np.where(state["rewards"] != 0, -1, 0) if sparse else state["rewards"]
         for name, array in zip(task_names(task, sparse), (rewards, state["masks"]), strict=True):
             result[name] = array.astype(np.float32)
@@ -299,7 +260,7 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
     """The file or folder that `--dataset` means: "auto", "generate" or a path. May download or generate it."""
     folder = pathlib.Path(os.path.expanduser(dataset_dir))
     if dataset == "generate":
-        target = folder / "generated" / f"{domain.dataset_name}-{episodes}-episodes-seed-{seed}"
+        target = folder / "generated" / f"{dataset_name(domain)}-{episodes}-episodes-seed-{seed}"
         return generate.generate(domain.name, episodes=episodes, seed=seed, out_dir=target)
     if dataset != "auto":
         path = pathlib.Path(os.path.expanduser(dataset))

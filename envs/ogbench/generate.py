@@ -23,14 +23,16 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
 
-from envs.vector import simulator
+from envs.base import Parser
+from envs.ogbench import simulators
+from envs.vector.workers import cpu_count
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import replacing
 
@@ -81,7 +83,7 @@ def generate(
     domain = parse(domain)
     steps = episode_steps if episode_steps is not None else 2001 if domain == "pointmaze-giant" else 1001
     if workers is None:
-        workers = simulator.cpu_count()
+        workers = cpu_count()
     at_least = dict(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1), episode_steps=(steps, 2))
     for name, (value, least) in at_least.items():
         if value < least:
@@ -122,7 +124,7 @@ def provenance(path: str | os.PathLike) -> dict[str, Any] | None:
 def make_env(domain: str, episode_steps: int) -> Any:
     """The simulator OGBench collects with: no task, and no end but the time limit."""
     mode = {"mode": "data_collection"} if GENERATABLE[domain] == "play" else {}
-    return simulator.make(f"{domain}-v0", max_episode_steps=episode_steps, terminate_at_goal=False, **mode)
+    return simulators.make(f"{domain}-v0", max_episode_steps=episode_steps, terminate_at_goal=False, **mode)
 
 
 def collect(env: Any, domain: str, seed: int, episode: int) -> dict[str, np.ndarray]:
@@ -251,8 +253,14 @@ def _work(domain: str, steps: int, seed: int, episode: int) -> dict[str, np.ndar
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _settings(domain: str, episodes: int, seed: int, episode_steps: int) -> dict[str, Any]:
@@ -290,42 +298,32 @@ def _write(files: Mapping[pathlib.Path, list[dict[str, np.ndarray]]], settings: 
     """All files or none, without compression, so that equal arrays are equal bytes."""
     with replacing(files, f".{os.getpid()}.tmp") as temporary:
         for path, episodes in files.items():
-            arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+            arrays: dict[str, Any] = {key: np.concatenate([e[key] for e in episodes]) for key in episodes[0]}
+            arrays["provenance"] = np.array(json.dumps(settings, sort_keys=True))
             with temporary[path].open("wb") as file:
-                np.savez(file, **arrays, provenance=np.array(json.dumps(settings, sort_keys=True)))
+                np.savez(file, **arrays)
 
 
-def _command_line() -> None:
-    from absl import app, flags, logging
+def main(argv: Sequence[str]) -> None:
+    """The command line."""
+    from absl import logging
 
-    flags.DEFINE_string("env", None, f"One of {', '.join(GENERATABLE)}, or OGBench's full name.", required=True)
-    flags.DEFINE_integer("episodes", None, "Training episodes; a tenth more is for validation.", required=True)
-    flags.DEFINE_integer("seed", 0, "Equal seeds give equal files.")
-    flags.DEFINE_string("out_dir", None, "Folder of the two files.", required=True)
-    flags.DEFINE_integer("workers", None, "Worker processes. Default: one per processor.")
-
-    def parsed(argv: list[str]) -> list[str]:
-        try:
-            return flags.FLAGS(argv)
-        except flags.Error as error:
-            sys.exit("error: " + str(error).replace("\n", "; "))
-
-    def main(_: list[str]) -> None:
-        given = {name: flags.FLAGS[name].value for name in ("episodes", "seed", "out_dir", "workers")}
-        logging.set_verbosity(logging.WARNING)  # dm_control announces MuJoCo's version
-        begin = time.time()
-        try:
-            is_new = not all(path.exists() for path in _paths(parse(flags.FLAGS.env), given["out_dir"]))
-            path = generate(flags.FLAGS.env, **given)
-        except (UserError, OSError) as error:
-            sys.exit(f"error: {error}")
-        made, seconds = provenance(path), time.time() - begin
-        train, val = (n * (made["episode_steps"] - 1) for n in (made["episodes"], _num_validation(made["episodes"])))
-        speed = f"{(train + val) / seconds:.0f} steps/s" if is_new else "was there already"
-        print(f"{path}: {train} transitions, {val} more for validation, {speed}")
-
-    app.run(main, flags_parser=parsed)
-
-
-if __name__ == "__main__":
-    _command_line()
+    parser = Parser(prog="python -m envs.generate", description="Make a dataset with OGBench's own oracles.")
+    parser.add_argument("--env", required=True, help=f"one of {', '.join(GENERATABLE)}, or OGBench's full name")
+    parser.add_argument("--episodes", type=int, required=True, help="training episodes; a tenth more is for validation")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal files (default: %(default)s)")
+    parser.add_argument("--out_dir", required=True, help="folder of the two files")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per processor)")
+    arguments = vars(parser.parse_args(argv))
+    logging.set_verbosity(logging.WARNING)  # dm_control announces MuJoCo's version
+    env, begin = arguments.pop("env"), time.time()
+    try:
+        is_new = not all(path.exists() for path in _paths(parse(env), arguments["out_dir"]))
+        path = generate(env, **arguments)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    made, seconds = provenance(path), time.time() - begin
+    assert made is not None, "what was generated says how"
+    train, val = (n * (made["episode_steps"] - 1) for n in (made["episodes"], _num_validation(made["episodes"])))
+    speed = f"{(train + val) / seconds:.0f} steps/s" if is_new else "was there already"
+    print(f"{path}: {train} transitions, {val} more for validation, {speed}")

@@ -1,13 +1,14 @@
 """Acting online: one simulator per replica, over worker processes, and the transitions it makes."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from envs.ogbench.suite import Domain
-from envs.vector import simulator
-from envs.vector.workers import Simulator, Workers
+from envs.base import SimulatorFactory
+from envs.vector.simulator import Player
+from envs.vector.workers import Workers, cpu_count
 
 
 class Transitions(NamedTuple):
@@ -49,16 +50,28 @@ class Transitions(NamedTuple):
 class Actors:
     """R simulators, each with its own stream of episodes; close it, or use it in a `with` statement.
 
-    What a replica yields depends on its entropy and its actions alone. tasks: the task of each replica; sparse: every
-    non-zero reward becomes -1.
+    What a replica yields depends on its entropy and its actions alone.
     """
 
-    def __init__(self, domain: Domain, tasks: list[int], horizon: int, *, sparse: bool, workers: int | None = None):
-        """Returns while the simulators are being built; `begin` waits for them."""
-        self._shares = np.array_split(np.arange(len(tasks)), min(workers or simulator.cpu_count(), len(tasks)))
-        self._workers = Workers(
-            [functools.partial(_Actors, domain, [tasks[r] for r in share], horizon, sparse) for share in self._shares]
-        )
+    def __init__(
+        self,
+        factories: Sequence[SimulatorFactory],
+        observation_dim: int,
+        action_dim: int,
+        horizon: int,
+        *,
+        sparse: bool,
+        workers: int | None = None,
+    ):
+        """Returns while the simulators are being built; `begin` waits for them.
+
+        factories: what makes each replica's simulator. horizon: the most steps of a turn. sparse: every non-zero reward
+        becomes -1. workers: processes, by default one per processor.
+        """
+        self._shares = np.array_split(np.arange(len(factories)), min(workers or cpu_count(), len(factories)))
+        sizes = horizon, observation_dim, action_dim
+        of_workers = [[factories[r] for r in share] for share in self._shares]
+        self._workers = Workers([functools.partial(_Actors, own, sizes, sparse) for own in of_workers])
 
     def begin(self, entropy: np.ndarray) -> np.ndarray:
         """Start new episodes everywhere, and return their observations (R, O).
@@ -89,10 +102,10 @@ class Actors:
 class _Actors:
     """The replicas of one worker."""
 
-    def __init__(self, domain: Domain, tasks: list[int], horizon: int, sparse: bool):
-        self._sizes = len(tasks), horizon, domain.observation_dim, domain.action_dim
-        self._sparse = sparse
-        self._simulators = [Simulator(domain, task) for task in tasks]
+    def __init__(self, factories: list[SimulatorFactory], sizes: tuple[int, int, int], sparse: bool):
+        """sizes: horizon, O and A."""
+        self._sizes, self._sparse = sizes, sparse
+        self._players = [Player(make) for make in factories]
 
     def begin(self, entropy: list[list[int]]) -> np.ndarray:
         self._entropy, self._episode = entropy, [0] * len(entropy)
@@ -102,11 +115,11 @@ class _Actors:
         """Start the replica's next episode."""
         seed = np.random.SeedSequence([*self._entropy[r], self._episode[r]]).generate_state(1)[0]
         self._episode[r] += 1
-        return self._simulators[r].reset(int(seed))
+        return self._players[r].reset(int(seed))
 
     def play(self, chunks: np.ndarray, start: np.ndarray, count: np.ndarray) -> Transitions:
-        played = Transitions.empty(*self._sizes)
-        for r, one in enumerate(self._simulators):
+        played = Transitions.empty(len(self._players), *self._sizes)
+        for r, one in enumerate(self._players):
             steps = one.play(chunks[r, start[r] : start[r] + count[r]])
             played.length[r] = len(steps)
             for i, step in enumerate(steps):
@@ -123,5 +136,5 @@ class _Actors:
         return played
 
     def close(self) -> None:
-        for one in self._simulators:
+        for one in self._players:
             one.close()

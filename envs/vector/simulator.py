@@ -1,24 +1,81 @@
-"""Constructing simulators quietly, and how many processors there are for them. Imports no JAX."""
+"""One simulator and the score of its episode, played a chunk at a time. Imports no JAX."""
 
-import os
-import warnings
-from typing import Any
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.base import Simulator, SimulatorFactory
 
 
-def make(env_id: str, **kwargs: Any) -> Any:
-    """gymnasium.make with OGBench's environments registered, without the packages' remarks about displays and spaces.
+class Step(NamedTuple):
+    """One step of a simulator."""
 
-    A maze leaves a temporary file at every construction: keep the simulator and reset it.
+    observation: np.ndarray  # (O,), before the action
+    action: np.ndarray  # (A,)
+    reward: float
+    terminated: bool
+    truncated: bool
+    next_observation: np.ndarray  # (O,)
+
+
+class Outcome(NamedTuple):
+    """Of an episode that has ended."""
+
+    success: float  # 0 or 1
+    total: float  # undiscounted return, of the rewards as the simulator gives them
+    length: int  # environment steps
+
+
+class Player:
+    """Plays episodes in a simulator that its neighbours in the process do not disturb.
+
+    Some simulators draw from numpy's global generator in mid-episode: each player puts its own in that place.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glfw's, about a missing display
-        import gymnasium
-        import ogbench  # noqa: F401  (registers the environments)
 
-        gymnasium.logger.min_level = max(gymnasium.logger.min_level, gymnasium.logger.ERROR)
-        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    def __init__(self, make: SimulatorFactory):
+        self.simulator: Simulator = make()
+        self._bits = np.random.MT19937()
+        self.reset(0)  # the first one may compile a model, half a second: part of the construction
+
+    def reset(self, seed: int, film: str | None = None) -> np.ndarray:
+        """Start the episode of that seed; film: where to write it as a GIF."""
+        _take_global_generator(self._bits)
+        self.observation = self.simulator.reset(seed)
+        self.outcome: Outcome | None = None  # of the running episode, once it has ended
+        self._total, self._length, self._film = 0.0, 0, film
+        self._frames = [self.simulator.render()] if film else []
+        return self.observation
+
+    def play(self, actions: np.ndarray) -> list[Step]:
+        """Step through actions (n, A), at most to the episode's end."""
+        _take_global_generator(self._bits)
+        steps = []
+        for action in actions:
+            result = self.simulator.step(action)
+            over = result.terminated, result.truncated
+            steps.append(Step(self.observation, action, result.reward, *over, result.observation))
+            self.observation = result.observation
+            self._total, self._length = self._total + result.reward, self._length + 1
+            if self._film:
+                self._frames.append(self.simulator.render())
+            if any(over):
+                self.outcome = Outcome(float(result.success), float(self._total), self._length)
+                self._write_film()
+                break
+        return steps
+
+    def close(self) -> None:
+        self.simulator.close()
+
+    def _write_film(self) -> None:
+        if self._film:
+            from PIL import Image
+
+            first, *rest = [Image.fromarray(frame) for frame in self._frames]
+            first.save(pathlib.Path(self._film), save_all=True, append_images=rest, duration=50, loop=0)
 
 
-def cpu_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _take_global_generator(bits: np.random.MT19937) -> None:
+    """Let numpy's global functions draw from `bits`."""
+    np.random.set_bit_generator(bits)  # pyright: ignore[reportAttributeAccessIssue]  (numpy's own types lack it)

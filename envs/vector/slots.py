@@ -7,16 +7,15 @@ called for one, the workers play the other, so that neither waits for the other.
 import collections
 import functools
 import math
-import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from envs.ogbench.suite import Domain
-from envs.vector import simulator
-from envs.vector.workers import Outcome, Simulator, Workers
-from trqam_jax.errors import UserError
+from envs.base import SimulatorFactory
+from envs.vector.simulator import Outcome, Player
+from envs.vector.workers import Workers, cpu_count
 
 IDLE = -1  # in place of an episode
 
@@ -24,39 +23,40 @@ IDLE = -1  # in place of an episode
 class VectorSlots:
     """R x n slots over worker processes; fulfils `trqam_jax.evaluation.Slots`.
 
-    tasks: the task of each replica. Close it, or use it in a `with` statement.
+    factories: what makes each replica's simulators. Close the slots, or use them in a `with` statement.
     """
 
     def __init__(
         self,
-        domain: Domain,
-        tasks: list[int],
+        factories: Sequence[SimulatorFactory],
+        observation_dim: int,
         num_episodes: int,
         *,
         workers: int | None = None,
         groups: int = 2,
         video: bool = False,
     ):
-        """Returns while the simulators are being built, except with video. num_episodes: of a round, per replica."""
-        workers = workers or simulator.cpu_count()
+        """Returns while the simulators are being built, except with video, for which they must be able to render.
+
+        num_episodes: of a round, per replica. workers: processes, by default one per processor.
+        """
+        replicas, workers = len(factories), workers or cpu_count()
         # About eight slots per worker keep it busy while the policy is called, and the calls few; more would only cost
         # construction. Of the numbers that need as many rounds the smallest.
-        most = max(1, round(8 * workers / len(tasks)))
+        most = max(1, round(8 * workers / replicas))
         per_replica = max(1, math.ceil(num_episodes / max(1, math.ceil(num_episodes / most))))
         groups = min(groups, per_replica)
-        self._shape = groups, len(tasks), math.ceil(per_replica / groups)
-        self._observation_dim = domain.observation_dim
-        size = len(tasks) * self._shape[2]
+        self._shape = groups, replicas, math.ceil(per_replica / groups)
+        self._observation_dim = observation_dim
+        size = replicas * self._shape[2]
         workers = min(workers, size)
         # Slot s of a group sits in worker s % workers, so that every worker has slots of every replica.
-        self._shares = [np.arange(first, size, workers) for first in range(workers)]
-        slot_tasks = np.repeat(tasks, self._shape[2])
-        self._workers = Workers(
-            [functools.partial(_Slots, domain, slot_tasks[share].tolist(), groups, video) for share in self._shares]
-        )
+        self._shares = [list(range(first, size, workers)) for first in range(workers)]
+        of_slots = [[factories[slot // self._shape[2]] for slot in share] for share in self._shares]
+        self._workers = Workers([functools.partial(_Slots, own, groups, video) for own in of_slots])
         self._episode = np.full((groups, size), IDLE)
         self._decision = np.zeros((groups, size), int)
-        self._films: list[list[pathlib.Path]] = [[]] * len(tasks)
+        self._films: list[list[pathlib.Path]] = [[]] * replicas
         if video:
             self._workers.wait_until_made()  # to learn early that nothing can be rendered
 
@@ -93,8 +93,9 @@ class VectorSlots:
                     self._outcomes[slot // self._shape[2], int(episode[slot])] = outcome
                     episode[slot] = IDLE
             if (episode != IDLE).any():
-                turn = observations, episode.copy(), self._decision[group].copy()
-                return group, *(values.reshape(*self._shape[1:], *values.shape[1:]) for values in turn)
+                slots = self._shape[1:]
+                decision = self._decision[group].reshape(slots).copy()
+                return group, observations.reshape(*slots, -1), episode.reshape(slots).copy(), decision
             self._order(group, None)
         return None
 
@@ -112,6 +113,7 @@ class VectorSlots:
         for slot in range(len(episode)):
             replica = slot // self._shape[2]
             if episode[slot] != IDLE:
+                assert chunks is not None, "a slot that plays has no chunk"
                 orders[slot] = chunks[slot]
                 decision[slot] += 1
             elif self._waiting[replica]:
@@ -141,21 +143,10 @@ class VectorSlots:
 class _Slots:
     """The slots of one worker, by group."""
 
-    def __init__(self, domain: Domain, tasks: list[int], groups: int, video: bool):
-        kwargs = {"render_mode": "rgb_array"} if video else {}
-        if video and "DISPLAY" not in os.environ:
-            os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
-        try:
-            self._groups = [[Simulator(domain, task, **kwargs) for task in tasks] for _ in range(groups)]
-            if video:
-                self._groups[0][0].env.render()
-        except Exception as error:  # what a missing graphics library raises is anybody's guess
-            if not video:
-                raise
-            raise UserError(
-                f"--video_episodes: nothing can be rendered here ({type(error).__name__}: {error}); install EGL or "
-                "OSMesa and set MUJOCO_GL=egl or osmesa, or leave the videos out"
-            ) from error
+    def __init__(self, factories: list[SimulatorFactory], groups: int, video: bool):
+        self._groups = [[Player(make) for make in factories] for _ in range(groups)]
+        if video:
+            self._groups[0][0].simulator.render()  # fails here if it does at all
 
     def play(self, group: int, orders: list[Any]) -> tuple[np.ndarray, list[tuple[int, Outcome]]]:
         """orders: per slot a chunk to play, (seed, film) to start an episode, or None.

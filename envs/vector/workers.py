@@ -7,7 +7,7 @@ queue up: a worker that has the next one already never waits for the parent.
 import atexit
 import contextlib
 import multiprocessing
-import pathlib
+import os
 import pickle
 import signal
 import time
@@ -15,18 +15,19 @@ import traceback
 from collections.abc import Callable, Iterable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from envs.ogbench import files as ogbench
-from envs.ogbench.suite import Domain
 from trqam_jax.errors import UserError
 
 TIMEOUT = 600.0  # seconds for one answer; the slowest, building a worker's simulators, takes some tens
 CLOSING = 5.0  # seconds that workers have to finish what they are at when they are closed
 # Ctrl-C and Slurm's signals reach every process of a job; when and how it ends is the parent's business.
 SIGNALS_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+
+
+def cpu_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Workers:
@@ -89,7 +90,7 @@ class Workers:
             process.join(CLOSING)
             raise UserError(
                 f"{name} died with exit code {process.exitcode} (-9: killed, mostly because memory ran out); "
-                "start the run again, with a smaller --config.eval.workers where memory is short"
+                "start the run again, with fewer worker processes where memory is short"
             ) from None
         if isinstance(answer, Exception):
             raise answer
@@ -140,70 +141,3 @@ def _attempt(function: Callable[..., Any], *args: Any) -> Any:
             error = RuntimeError(f"{type(raised).__name__}: {raised}")
         error.add_note(f"In the worker:\n{traceback.format_exc()}")
         return error
-
-
-class Step(NamedTuple):
-    """One step of a simulator."""
-
-    observation: np.ndarray  # (O,), before the action
-    action: np.ndarray  # (A,)
-    reward: float
-    terminated: bool
-    truncated: bool
-    next_observation: np.ndarray  # (O,)
-
-
-class Outcome(NamedTuple):
-    """Of an episode that has ended."""
-
-    success: float  # 0 or 1
-    total: float  # undiscounted return, of the rewards as the simulator gives them
-    length: int  # environment steps
-
-
-class Simulator:
-    """A simulator that its neighbours in the process do not disturb.
-
-    Some mazes draw from numpy's global generator in mid-episode: each simulator puts its own in that place.
-    """
-
-    def __init__(self, domain: Domain, task: int, **kwargs: Any):
-        self.env = ogbench.make_env(domain, task, **kwargs)
-        self._bits = np.random.MT19937()
-        self.reset(0)  # the first one compiles the model, half a second: part of the construction
-
-    def reset(self, seed: int, film: str | None = None) -> np.ndarray:
-        """Start the episode of that seed; film: where to write it as a GIF."""
-        np.random.set_bit_generator(self._bits)
-        self.observation = ogbench.reset(self.env, seed)
-        self.outcome: Outcome | None = None  # of the running episode, once it has ended
-        self._total, self._length, self._film = 0.0, 0, film
-        self._frames = [self.env.render()] if film else []
-        return self.observation
-
-    def play(self, actions: np.ndarray) -> list[Step]:
-        """Step through actions (n, A), at most to the episode's end."""
-        np.random.set_bit_generator(self._bits)
-        steps = []
-        for action in actions:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            steps.append(Step(self.observation, action, reward, terminated, truncated, observation))
-            self.observation = observation
-            self._total, self._length = self._total + reward, self._length + 1
-            if self._film:
-                self._frames.append(self.env.render())
-            if terminated or truncated:
-                self.outcome = Outcome(float(info["success"]), float(self._total), self._length)
-                self._write_film()
-                break
-        return steps
-
-    def close(self) -> None:
-        self.env.close()
-
-    def _write_film(self) -> None:
-        if self._film:
-            from PIL import Image
-
-            first, *rest = [Image.fromarray(frame) for frame in self._frames]
-            first.save(pathlib.Path(self._film), save_all=True, append_images=rest, duration=50, loop=0)

@@ -12,12 +12,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from envs.ogbench import convert, generate, mapped, suite
+from envs import mapped
+from envs.ogbench import SUITE, convert, generate
 from envs.ogbench import files as ogbench
 from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
-CUBE = suite.DOMAINS["cube-single"]
+CUBE = SUITE.domains["cube-single"]
 STEM = "cube-single-play-v0"
 
 
@@ -145,8 +146,8 @@ def test_an_interrupted_conversion_leaves_nothing_in_use(shards, monkeypatch):
 
 
 def test_memory_stays_about_one_shard(made, tmp_path, monkeypatch):
-    simulator = ogbench.make_env(CUBE, 1)  # whose own memory is not meant
-    monkeypatch.setattr(ogbench, "make_env", lambda *_: simulator)
+    simulator = ogbench.OGBenchSimulator(CUBE, 1)  # whose own memory is not meant
+    monkeypatch.setattr(ogbench, "OGBenchSimulator", lambda *_: simulator)
 
     def peak(count):
         folder = tmp_path / str(count)

@@ -16,12 +16,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from envs.ogbench import download, suite
+from envs.ogbench import SUITE, download
 from envs.ogbench import files as ogbench
 from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
-CUBE = suite.DOMAINS["cube-single"]
+CUBE = SUITE.domains["cube-single"]
 QUICK = download.Patience(timeout=0.2, attempts=3, backoff=0.0)
 NAME = "cube-single-play-v0.npz"
 
@@ -347,7 +347,7 @@ def test_killed_in_the_middle_resumes_with_the_rest(make_server, target):
 
 def test_two_processes_transfer_each_file_once(make_server, target):
     server = make_server(faults=["hold"])
-    server.files[f"/{CUBE.dataset_name}-val.npz"] = OTHER
+    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
     flags = ("--env=cube-single-task1", f"--mirror={server.url}", f"--dataset_dir={target.parent}")
     with start_command(*flags) as first:
         wait_until(lambda: server.requests)
@@ -357,7 +357,7 @@ def test_two_processes_transfer_each_file_once(make_server, target):
             outputs = first.communicate()[0], second.communicate()[0]
     assert (first.returncode, second.returncode) == (0, 0), outputs
     assert sorted(request[0] for request in server.requests) == sorted(server.files)
-    for name in (NAME, f"{CUBE.dataset_name}-val.npz"):
+    for name in (NAME, f"{CUBE.title}-v0-val.npz"):
         lines = [line for text in outputs for line in text.splitlines() if f"/{name}: " in line]
         assert sum(line.endswith(" bytes, downloaded") for line in lines) == 1
         assert sum(line.endswith(" bytes, was there already") for line in lines) == 1
@@ -388,7 +388,7 @@ def test_the_target_is_never_seen_half_written(make_server, target):
 
 def test_verify_reads_everything(make_server, target, capsys):
     server = make_server()
-    server.files[f"/{CUBE.dataset_name}-val.npz"] = OTHER
+    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
     flags = ["--env=cube-single", f"--dataset_dir={target.parent}"]
     verify = [*flags, "--verify"]
     with pytest.raises(SystemExit):
@@ -442,7 +442,7 @@ def test_files_and_folders_are_named_as_ogbench_names_them():
 
     assert download.OGBENCH_URL == ogbench.utils.DATASET_URL
     assert download.file_names(CUBE) == ["cube-single-play-v0.npz", "cube-single-play-v0-val.npz"]
-    shards = download.file_names(suite.DOMAINS["puzzle-4x4"], 2)
+    shards = download.file_names(SUITE.domains["puzzle-4x4"], 2)
     assert shards[:2] == [f"puzzle-4x4-play-100m-v0/puzzle-4x4-play-v0-000{end}.npz" for end in ("", "-val")]
     assert shards[2] == "puzzle-4x4-play-100m-v0/puzzle-4x4-play-v0-001.npz"
     with pytest.raises(SystemExit, match="--timeout: expected seconds above 0"):
@@ -452,7 +452,7 @@ def test_files_and_folders_are_named_as_ogbench_names_them():
 
 
 def test_mirrors_come_first_and_are_urls(monkeypatch):
-    urls = lambda domain, shards=0, mirrors=(): download.base_urls(suite.DOMAINS[domain], shards, mirrors)
+    urls = lambda domain, shards=0, mirrors=(): download.base_urls(SUITE.domains[domain], shards, mirrors)
     assert urls("scene") == [download.OGBENCH_URL]
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", "https://b/ https://c")
     assert urls("scene", 1, ["http://a"]) == ["http://a", "https://b", "https://c", download.OGBENCH_URL]
@@ -465,7 +465,7 @@ def test_mirrors_come_first_and_are_urls(monkeypatch):
 
 
 def test_shards_lie_where_training_looks_for_them(make_server, tmp_path):
-    server, domain = make_server(), suite.DOMAINS["puzzle-4x4"]
+    server, domain = make_server(), SUITE.domains["puzzle-4x4"]
     server.files = {f"/{name}": npz(i, 300) for i, name in enumerate(download.file_names(domain, 2))}
     download.download(domain, tmp_path, shards=2, mirrors=[server.url], patience=QUICK)
     folder = ogbench.find(domain, "auto", str(tmp_path), episodes=1, seed=0, shards=2)
@@ -477,7 +477,7 @@ def test_shards_lie_where_training_looks_for_them(make_server, tmp_path):
 
 def test_find_downloads_from_the_mirror_of_the_environment(make_server, tmp_path, monkeypatch):
     server = make_server()
-    server.files[f"/{CUBE.dataset_name}-val.npz"] = OTHER
+    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
     path = ogbench.find(CUBE, "auto", str(tmp_path / "new"), episodes=1, seed=0, shards=0)
     assert path == tmp_path / "new" / NAME

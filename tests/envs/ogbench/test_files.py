@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import trqam_jax.data
+from envs.base import Arrays, DataError
+from envs.ogbench import SUITE, generate
 from envs.ogbench import files as ogbench
-from envs.ogbench import generate, suite
+from envs.ogbench.simulators import OGBenchSimulator
 
-CUBE, SCENE = suite.DOMAINS["cube-single"], suite.DOMAINS["scene"]
+CUBE, SCENE = SUITE.domains["cube-single"], SUITE.domains["scene"]
 TASKS = [1, 2]
 
 
@@ -58,13 +60,13 @@ def test_same_as_ogbenchs_own_loader(made):
 
 
 def test_device_copy_has_the_same_fields(made):
-    assert set(ogbench.Arrays._fields) == {*trqam_jax.data.ARRAYS, "bounds"}
+    assert set(Arrays._fields) == {*trqam_jax.data.ARRAYS, "bounds"}
     arrays = load(made)
     on_device = trqam_jax.data.to_device(arrays, cycle=7)
     assert on_device.spans == ((0, len(arrays.actions)), 7)
     for name in trqam_jax.data.ARRAYS:
         np.testing.assert_array_equal(getattr(on_device, name), getattr(arrays, name))
-    size = ogbench.measure(made, CUBE, shards=0)
+    size = ogbench.measure(made, CUBE, shards=0, horizon=1)
     assert size.transitions == len(arrays.actions)
     assert size.nbytes(CUBE, len(TASKS)) == sum(x.nbytes for x in jax.tree.leaves(on_device))
 
@@ -89,7 +91,7 @@ def test_shards_in_sorted_order(made, tmp_path):
     assert [len(rewards) for rewards in both.rewards] == [len(both.actions)] * 2
     assert len(load(tmp_path, shards=1).actions) == n
     assert len(load(tmp_path, shards=0).actions) == len(both.actions)
-    with pytest.raises(ogbench.DataError, match=r"holds 2 shards, expected 3: c-002.npz is missing"):
+    with pytest.raises(DataError, match=r"holds 2 shards, expected 3: c-002.npz is missing"):
         load(tmp_path, shards=3)
 
 
@@ -99,7 +101,7 @@ def test_spoiled_files_name_themselves_and_what_was_expected(copy):
         good = dict(file)
 
     def refused(words, domain=CUBE):
-        with pytest.raises(ogbench.DataError) as error:
+        with pytest.raises(DataError) as error:
             ogbench.load(path, domain, [1], domain.horizon, sparse=False, shards=0)
         assert "\n" not in str(error.value)
         assert all(word in str(error.value) for word in [path.stem, *words]), str(error.value)
@@ -138,8 +140,8 @@ def test_spoiled_files_name_themselves_and_what_was_expected(copy):
 
 
 def test_another_domains_file(made, tmp_path):
-    with pytest.raises(ogbench.DataError, match=r"\(rows, 37\).*another domain"):
-        ogbench.load(made, suite.DOMAINS["cube-double"], [1], 5, sparse=False, shards=0)
+    with pytest.raises(DataError, match=r"\(rows, 37\).*another domain"):
+        ogbench.load(made, SUITE.domains["cube-double"], [1], 5, sparse=False, shards=0)
 
 
 @pytest.mark.parametrize("keeps_name", [True, False])
@@ -151,8 +153,8 @@ def test_another_domains_file_of_the_same_sizes(keeps_name, tmp_path):
         for file in (path, ogbench.partner(path)):
             file.rename(file.with_name(file.name.replace("medium", "large")))
         path = path.with_name(path.name.replace("medium", "large"))
-    with pytest.raises(ogbench.DataError, match="holds data of pointmaze-medium, expected pointmaze-large"):
-        ogbench.load(path, suite.DOMAINS["pointmaze-large"], [1], 1, sparse=False, shards=0)
+    with pytest.raises(DataError, match="holds data of pointmaze-medium, expected pointmaze-large"):
+        ogbench.load(path, SUITE.domains["pointmaze-large"], [1], 1, sparse=False, shards=0)
 
 
 def test_fingerprint_is_of_the_content(copy, tmp_path):
@@ -176,15 +178,15 @@ def test_no_file_and_no_network_says_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", fail)
     find = lambda name, dataset="auto", shards=0: ogbench.find(
-        suite.DOMAINS[name], dataset, str(tmp_path), episodes=1, seed=0, shards=shards
+        SUITE.domains[name], dataset, str(tmp_path), episodes=1, seed=0, shards=shards
     )
-    with pytest.raises(ogbench.DataError, match=r"cube-single-play-v0.npz: .*no route to host.*--dataset=generate"):
+    with pytest.raises(DataError, match=r"cube-single-play-v0.npz: .*no route to host.*--dataset=generate"):
         find("cube-single")
-    with pytest.raises(ogbench.DataError, match="cannot be generated here"):
+    with pytest.raises(DataError, match="cannot be generated here"):
         find("antmaze-large")
-    with pytest.raises(ogbench.DataError, match=r"puzzle-4x4-play-100m-v0: no such folder of shards"):
+    with pytest.raises(DataError, match=r"puzzle-4x4-play-100m-v0: no such folder of shards"):
         find("puzzle-4x4", shards=10)
-    with pytest.raises(ogbench.DataError, match=r"--dataset=nowhere\.npz: no such file"):
+    with pytest.raises(DataError, match=r"--dataset=nowhere\.npz: no such file"):
         find("cube-single", "nowhere.npz")
 
 
@@ -197,23 +199,23 @@ def test_find_prefers_the_local_file(made, tmp_path):
 def test_a_start_follows_from_its_seed_whatever_was_before():
     """Mazes draw from global generators: a seed gives one first state, in a fresh and in a used simulator."""
     for name in ("cube-single", "pointmaze-medium", "antmaze-large"):
-        domain = suite.DOMAINS[name]
-        fresh, used = ogbench.make_env(domain, 1), ogbench.make_env(domain, 1)
-        ogbench.reset(used, 5)
+        domain = SUITE.domains[name]
+        fresh, used = OGBenchSimulator(domain, 1), OGBenchSimulator(domain, 1)
+        used.reset(5)
         for _ in range(7):
-            used.step(used.action_space.sample())
-        np.testing.assert_array_equal(ogbench.reset(fresh, 3), ogbench.reset(used, 3))
+            used.step(used.env.action_space.sample())
+        np.testing.assert_array_equal(fresh.reset(3), used.reset(3))
         action = np.full(domain.action_dim, 0.3, np.float32)
         for _ in range(10):
             a, b = fresh.step(action), used.step(action)
-            np.testing.assert_array_equal(a[0], b[0])
-        assert (ogbench.reset(fresh, 4) != ogbench.reset(fresh, 3)).any()
+            np.testing.assert_array_equal(a.observation, b.observation)
+        assert (fresh.reset(4) != fresh.reset(3)).any()
         fresh.close()
         used.close()
 
 
 def test_task_switch_equals_a_simulator_of_that_task():
-    one, two = ogbench.make_env(CUBE, 1), ogbench.make_env(CUBE, 2)
-    ogbench.set_task(one, 2)
-    np.testing.assert_array_equal(ogbench.reset(one, 0), ogbench.reset(two, 0))
-    np.testing.assert_array_equal(one.unwrapped._data.mocap_pos, two.unwrapped._data.mocap_pos)
+    one, two = OGBenchSimulator(CUBE, 1), OGBenchSimulator(CUBE, 2)
+    one.set_task(2)
+    np.testing.assert_array_equal(one.reset(0), two.reset(0))
+    np.testing.assert_array_equal(one.env.unwrapped._data.mocap_pos, two.env.unwrapped._data.mocap_pos)

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
-from envs.ogbench import files as ogbench
-from envs.ogbench import suite
+from envs.ogbench import SUITE
 from envs.vector.actors import Actors
 
-CUBE, MAZE = suite.DOMAINS["cube-single"], suite.DOMAINS["pointmaze-medium"]
+CUBE, MAZE = SUITE.domains["cube-single"], SUITE.domains["pointmaze-medium"]
 ENTROPY = np.array([[5, 1], [6, 1], [5, 2]])
 TURNS = 3
+
+
+def make_actors(domain, tasks, horizon, **options):
+    factories = [SUITE.env_factory(domain, task) for task in tasks]
+    return Actors(factories, domain.observation_dim, domain.action_dim, horizon, **options)
 
 
 def orders(domain, horizon, replicas=3):
@@ -24,7 +28,7 @@ def orders(domain, horizon, replicas=3):
 def act(domain, tasks, horizon, workers, replicas=slice(None)):
     """(first observations, the transitions of every turn) of some of the three replicas."""
     chunks, start, count = orders(domain, horizon)
-    with Actors(domain, tasks[replicas], horizon, sparse=False, workers=workers) as actors:
+    with make_actors(domain, tasks[replicas], horizon, sparse=False, workers=workers) as actors:
         first = actors.begin(ENTROPY[replicas])
         turns = [actors.play(chunks[t][replicas], start[t][replicas], count[t][replicas]) for t in range(TURNS)]
     return first, turns
@@ -47,13 +51,13 @@ def cubes():
 def test_equals_a_plain_loop_over_one_environment(cubes):
     first, turns = cubes
     chunks, start, count = orders(CUBE, 5)
-    env = ogbench.make_env(CUBE, 2)
-    observation = ogbench.reset(env, seed_of(ENTROPY[1], 0)).astype(np.float32)
+    env = SUITE.env_factory(CUBE, 2)()
+    observation = env.reset(seed_of(ENTROPY[1], 0)).astype(np.float32)
     np.testing.assert_array_equal(first[1], observation)
     for t, turn in enumerate(turns):
         assert turn.length[1] == count[t, 1]
         for i in range(count[t, 1]):
-            following, reward, terminated, truncated, _ = env.step(chunks[t, 1, start[t, 1] + i])
+            following, reward, terminated, truncated, _ = env.env.step(chunks[t, 1, start[t, 1] + i])
             np.testing.assert_array_equal(turn.observations[1, i], observation)
             np.testing.assert_array_equal(turn.actions[1, i], chunks[t, 1, start[t, 1] + i])
             assert (turn.rewards[1, i], turn.masks[1, i], turn.terminals[1, i]) == (
@@ -79,7 +83,7 @@ def test_workers_and_neighbours_change_nothing(cubes):
 def to_the_end(domain, task, policy):
     """The turn in which a single replica's first episode ends, and the number of steps before it."""
     horizon, steps = 7, 0
-    with Actors(domain, [task], horizon, sparse=False) as actors:
+    with make_actors(domain, [task], horizon, sparse=False) as actors:
         observation = actors.begin(ENTROPY[:1])[0]
         while True:
             chunk = np.tile(policy(observation), (1, horizon, 1)).astype(np.float32)
@@ -101,8 +105,8 @@ def test_the_time_limit_ends_an_episode_and_the_next_begins():
     assert (turn.success[0], turn.terminals[0, last], turn.masks[0, last]) == (0, True, 1)
     assert not turn.terminals[0, :last].any()
     assert turn.returns[0] == -CUBE.episode_limit
-    env = ogbench.make_env(CUBE, 1)
-    np.testing.assert_array_equal(turn.current[0], ogbench.reset(env, seed_of(ENTROPY[0], 1)).astype(np.float32))
+    env = SUITE.env_factory(CUBE, 1)()
+    np.testing.assert_array_equal(turn.current[0], env.reset(seed_of(ENTROPY[0], 1)).astype(np.float32))
     env.close()
 
 
@@ -123,11 +127,11 @@ def test_success_ends_the_task():
 
 def test_sparse_rewards_are_minus_one_or_nothing():
     """scene counts what is left to do, so its own rewards go below -1."""
-    scene = suite.DOMAINS["scene"]
+    scene = SUITE.domains["scene"]
     chunks = np.zeros((1, 2, scene.action_dim), np.float32)
     rewards = []
     for sparse in (False, True):
-        with Actors(scene, [2], 2, sparse=sparse) as actors:
+        with make_actors(scene, [2], 2, sparse=sparse) as actors:
             actors.begin(ENTROPY[:1])
             rewards.append(actors.play(chunks, np.array([0]), np.array([2])).rewards[0])
     assert (rewards[0] < -1).all()
@@ -135,5 +139,5 @@ def test_sparse_rewards_are_minus_one_or_nothing():
 
 
 def test_a_part_outside_the_chunk_is_an_error():
-    with Actors(MAZE, [1], 2, sparse=False) as actors, pytest.raises(ValueError, match="leave chunks of 2"):
+    with make_actors(MAZE, [1], 2, sparse=False) as actors, pytest.raises(ValueError, match="leave chunks of 2"):
         actors.play(np.zeros((1, 2, 2), np.float32), np.array([1]), np.array([2]))

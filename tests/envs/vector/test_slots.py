@@ -10,14 +10,13 @@ import pytest
 import tiny
 from flax import struct
 
-from envs.ogbench import files as ogbench
-from envs.ogbench import suite
+from envs.ogbench import SUITE
 from envs.vector.slots import VectorSlots
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import evaluate, policy, start_seeds
 
-MAZE = suite.DOMAINS["pointmaze-medium"]
-TELEPORT = suite.DOMAINS["pointmaze-teleport"]
+MAZE = SUITE.domains["pointmaze-medium"]
+TELEPORT = SUITE.domains["pointmaze-teleport"]
 
 
 class Noisy(struct.PyTreeNode):
@@ -34,11 +33,16 @@ DIRECTIONS = jnp.array([[1.0, 0.2], [0.0, 1.0], [-1.0, -1.0]])
 TASKS = [1, 3, 1]
 
 
+def make_slots(domain, tasks, num_episodes, **options):
+    factories = [SUITE.env_factory(domain, task) for task in tasks]
+    return VectorSlots(factories, domain.observation_dim, num_episodes, **options)
+
+
 def play(replicas, workers, num_episodes=5, domain=MAZE, groups=2):
     seeds = start_seeds([7, 8, 7], "offline", 100, num_episodes)[replicas]
     keys = jax.random.split(jax.random.key(0), 3)[jnp.array(replicas)]
     tasks = [TASKS[r] for r in replicas]
-    with VectorSlots(domain, tasks, num_episodes, workers=workers, groups=groups) as slots:
+    with make_slots(domain, tasks, num_episodes, workers=workers, groups=groups) as slots:
         agents = Noisy(DIRECTIONS[jnp.array(replicas)])
         return evaluate(agents, slots, seeds, keys), evaluate(agents, slots, seeds, keys)
 
@@ -90,8 +94,9 @@ def test_equals_a_plain_loop_over_one_environment(together):
     """The gymnasium loop everybody writes, for one episode."""
     seeds = start_seeds([7, 8, 7], "offline", 100, 5)
     keys = jax.random.split(jax.random.key(0), 3)
-    env = ogbench.make_env(MAZE, TASKS[0])
-    observation, total, length, done, decision = ogbench.reset(env, int(seeds[0, 2])), 0.0, 0, False, 0
+    simulator = SUITE.env_factory(MAZE, TASKS[0])()
+    env = simulator.env
+    observation, total, length, done, decision = simulator.reset(int(seeds[0, 2])), 0.0, 0, False, 0
     agent = Noisy(DIRECTIONS[:1])
     while not done:
         batch = np.asarray(observation, np.float32)[None, None]
@@ -128,7 +133,7 @@ def test_starts_are_of_seed_phase_step_and_episode():
 
 
 def test_a_workers_error_reaches_the_user():
-    with VectorSlots(MAZE, [1], 1, workers=1) as slots:
+    with make_slots(MAZE, [1], 1, workers=1) as slots:
         slots.begin(np.array([[3]]))
         group = slots.wait()[0]
         slots.play(group, np.zeros((1, 1, 2, 7), np.float32))
@@ -138,7 +143,7 @@ def test_a_workers_error_reaches_the_user():
 
 def test_a_killed_worker_ends_the_evaluation():
     agents, keys = Noisy(DIRECTIONS[:1]), jax.random.split(jax.random.key(0), 1)
-    with VectorSlots(MAZE, [1], 4, workers=2) as slots:
+    with make_slots(MAZE, [1], 4, workers=2) as slots:
         evaluate(agents, slots, start_seeds([7], "offline", 0, 1), keys)
         os.kill(slots._workers._processes[1].pid, signal.SIGKILL)
         with pytest.raises(UserError, match=r"simulator worker 1 .* died with exit code -9"):

@@ -1,0 +1,37 @@
+"""python -m envs.download, envs.generate and envs.convert: handed over to the suite of --env."""
+
+import sys
+
+from envs import SUITES, Suite, parse_env, suite_of
+from envs.base import Parser
+from trqam_jax.errors import UserError
+
+
+def hand_over(command: str) -> None:
+    """Call the command of the suite that --env names, with this process's arguments."""
+    arguments = sys.argv[1:]
+    parser = Parser(prog=f"python -m envs.{command}", add_help=False)
+    parser.add_argument("--env", default="")
+    env = parser.parse_known_args(arguments)[0].env
+    try:
+        suite = _suite(command, env)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    suite.commands[command](arguments)
+
+
+def _suite(command: str, env: str) -> Suite:
+    """The suite that has the command for this --env; "" if it is not given."""
+    able = [suite for suite in SUITES.values() if command in suite.commands]
+    names = ", ".join(suite.name for suite in able)
+    try:
+        suite = suite_of(parse_env(env)[0])
+    except UserError:
+        if len(able) == 1:  # its own usage and its own errors say more; it may know domains that are not trained on
+            return able[0]
+        if env:
+            raise
+        raise UserError(f"give --env=DOMAIN, of a suite with a {command} command: {names}") from None
+    if suite not in able:
+        raise UserError(f"--env={env}: suite {suite.name} has no {command} command; suites with one: {names or 'none'}")
+    return suite

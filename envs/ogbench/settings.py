@@ -1,0 +1,131 @@
+"""OGBench's settings by domain, each with its source: where a paper departs from its own protocol, and tuned values.
+
+Flat {"section.key": value}, laid over the general settings of `envs/protocols.py`. Sources: the TRQAM release (arXiv
+2605.27079), the QAM release (arXiv 2601.14234).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.base import Domain
+
+#: The tables below name domains so. The domains of tests and demos have no settings of their own.
+SHORT: Mapping[str, str] = {
+    "antmaze-large": "al",
+    "antmaze-giant": "ag",
+    "humanoidmaze-medium": "hm",
+    "humanoidmaze-large": "hl",
+    "scene": "scene",
+    "puzzle-3x3": "p33",
+    "puzzle-4x4": "p44",
+    "cube-double": "c2",
+    "cube-triple": "c3",
+    "cube-quadruple": "c4",
+}
+LARGE = (1024, 1024, 1024, 1024)
+
+#: {protocol: {setting: {domain: value}}}; other domains have the protocol's general value.
+_OF_PROTOCOL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "trqam": {
+        "agent.discount": {"hm": 0.999, "hl": 0.999},
+        "agent.rho": {"hm": 0.0, "hl": 0.0},
+        "agent.hidden_dims": dict.fromkeys(("ag", "p44", "c3", "c4"), LARGE),
+        "agent.actor_layer_norm": dict.fromkeys(("ag", "p44", "c3", "c4"), True),
+        # Shards of the 100M release, in sorted order; 0 is the plain file.
+        "data.shards": {"ag": 10, "p44": 10, "c3": 10, "c4": 100},
+    },
+    "qam": {
+        "agent.discount": {"ag": 0.995, "hm": 0.995, "hl": 0.995},
+        "agent.rho": {"hm": 0.0, "hl": 0.0},
+        "data.sparse": dict.fromkeys(("scene", "p33", "p44"), True),
+        "data.shards": {"p44": 100, "c4": 100},
+    },
+}
+
+#: Path-KL budgets that a public source states, with the source. Every other domain's is unknown: the default stands.
+KL_BUDGETS: Mapping[str, tuple[float, str]] = {
+    "c3": (0.5, "TRQAM paper"),
+    "hm": (0.5, "third-party rerun"),
+}
+UNKNOWN_BUDGET = "the released code's default, not the paper's value, which no public source states"
+
+#: Tuned settings of the baselines, {agent: {setting: {domain: value}}}, from the QAM paper's release.
+_QAM_RELEASE: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "qam": {
+        "inv_temp": dict(p33=3, scene=1, c2=1, al=10, hm=3, c3=3, c4=1, p44=30, ag=3, hl=3),
+    },
+    "qam_edit": {
+        "inv_temp": dict(p33=1, scene=1, c2=1, al=1, hm=3, c3=3, c4=3, p44=0.1, ag=10, hl=3),
+        "edit_scale": dict(p33=0.1, scene=0, c2=0, al=0.1, hm=0.1, c3=0.1, c4=0.1, p44=0.9, ag=0.1, hl=0.1),
+    },
+    "qam_fql": {
+        "inv_temp": dict(p33=3, scene=1, c2=1, al=3, hm=1, c3=10, c4=0.3, p44=3, ag=3, hl=0.3),
+        "fql_alpha": dict(p33=0, scene=300, c2=0, al=30, hm=30, c3=300, c4=30, p44=3, ag=30, hl=30),
+    },
+    "fql": {
+        "alpha": dict(p33=300, scene=300, c2=300, al=3, hm=30, c3=30, c4=100, p44=1, ag=3, hl=30),
+    },
+    "dsrl": {
+        "noise_scale": dict(p33=1, scene=0.4, c2=1, al=0.8, hm=0.6, c3=1.4, c4=1.4, p44=1, ag=1.2, hl=0.8),
+    },
+    "ifql": {
+        "kappa": dict(p33=0.95, scene=0.9, c2=0.9, al=0.9, hm=0.7, c3=0.95, c4=0.95, p44=0.9, ag=0.8, hl=0.8),
+    },
+    "cgql": {
+        "guidance_coef": dict(p33=0.1, scene=0.1, c2=0.01, al=0.1, hm=0.01, c3=0.1, c4=0.1, p44=0.1, ag=0.1, hl=0.01),
+    },
+    "cgql_mse": {
+        "guidance_coef": dict(p33=0.1, scene=0.1, c2=0.01, al=0.1, hm=0.1, c3=0.1, c4=0.01, p44=1, ag=0.1, hl=0.1),
+        "noisy_coef": dict(p33=0.1, scene=0.1, c2=0.001, al=0.1, hm=0.1, c3=0.001, c4=0.1, p44=0.001, ag=0.001, hl=0.1),
+    },
+    "cgql_linex": {
+        "guidance_coef": dict(p33=0.1, scene=0.1, c2=0.01, al=0.1, hm=0.1, c3=0.1, c4=0.01, p44=1, ag=0.1, hl=0.1),
+        "noisy_coef": dict(
+            p33=0.001, scene=0.1, c2=0.001, al=0.001, hm=0.1, c3=0.001, c4=0.1, p44=0.001, ag=0.001, hl=0.1
+        ),
+    },
+}
+QAM_RELEASE = "QAM paper's release"
+QAM_RELEASE_FOR_TRQAM = "QAM paper's release; the TRQAM paper's own tuned value is in no public source"
+
+_SQAM = {
+    "agent.kl_budget": "published for cube-triple, the released code's default elsewhere",
+    "agent.gap_coef": "published for cube-triple, the released code's default elsewhere",
+}
+
+#: Agents whose budget is in KL_BUDGETS, or unknown.
+_BUDGETED = ("trqam", "trqam_external")
+
+
+def _tuned(domain: Domain, protocol: str, agent: str) -> dict[str, tuple[Any, str]]:
+    """{setting: (value, source)} that are particular to an agent on a domain."""
+    short = SHORT.get(domain.name)
+    if short is None:
+        return {}
+    if agent in _BUDGETED:
+        return {"agent.kl_budget": KL_BUDGETS[short]} if short in KL_BUDGETS else {}
+    # The TRQAM paper's QAM and QAM-E on cube-triple are known to equal the QAM release's.
+    same = protocol == "qam" or (short == "c3" and agent in ("qam", "qam_edit"))
+    source = QAM_RELEASE if same else QAM_RELEASE_FOR_TRQAM
+    table = _QAM_RELEASE.get(agent, {})
+    return {f"agent.{key}": (float(by_domain[short]), source) for key, by_domain in table.items()}
+
+
+def settings(domain: Domain, protocol: str, agent: str) -> dict[str, Any]:
+    """{"section.key": value} in which the domain, or an agent on it, departs from the protocol."""
+    short = SHORT.get(domain.name, "")
+    departures = _OF_PROTOCOL.get(protocol, {})
+    own = {key: by_domain[short] for key, by_domain in departures.items() if short in by_domain}
+    tuned = {key: value for key, (value, _) in _tuned(domain, protocol, agent).items()}
+    return {**own, **tuned}
+
+
+def notes(domain: Domain, protocol: str, agent: str) -> dict[str, str]:
+    """{"section.key": source}, for the settings whose source a reader must know."""
+    usual: Mapping[str, str] = {}
+    if agent in _BUDGETED:
+        usual = {"agent.kl_budget": UNKNOWN_BUDGET}
+    elif agent == "sqam":
+        usual = _SQAM
+    tuned = {key: source for key, (_, source) in _tuned(domain, protocol, agent).items()}
+    return {**usual, **tuned}

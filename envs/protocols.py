@@ -1,0 +1,78 @@
+"""How to train and evaluate, for every suite alike; what differs by domain is in the suites' own settings."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from trqam_jax.errors import UserError, suggest
+
+MEDIUM = (512, 512, 512, 512)
+SMALL = (128, 128, 128)
+
+_SEEDS = tuple(10001 * k for k in range(1, 13))  # 10001, 20002, ..., 120012
+
+
+class Protocol(NamedTuple):
+    """How to train and evaluate."""
+
+    name: str
+    description: str
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]  # {"section.key": value}, of every domain unless its suite knows better
+
+
+_PROTOCOLS = (
+    Protocol(
+        "trqam",
+        "the TRQAM paper's: 300K updates of BC, 1M offline updates, rewards as the simulator gives them, 8 seeds",
+        _SEEDS[:8],
+        {
+            "agent.discount": 0.995,
+            "agent.rho": 0.5,
+            "agent.hidden_dims": MEDIUM,
+            "bc.steps": 300_000,
+            "train.offline_steps": 1_000_000,
+            "eval.interval": 50_000,
+            "eval.episodes": 50,
+        },
+    ),
+    Protocol(
+        "qam",
+        "the QAM paper's: no BC, all networks 512 x 4, sparse rewards in some domains, 12 seeds",
+        _SEEDS,
+        {
+            "agent.discount": 0.99,
+            "agent.rho": 0.5,
+            "agent.hidden_dims": MEDIUM,
+            "agent.actor_layer_norm": False,
+            "bc.steps": 0,
+            "train.offline_steps": 1_000_000,
+            "eval.interval": 50_000,
+            "eval.episodes": 50,
+        },
+    ),
+    Protocol(
+        "quick",
+        "small networks and budgets for a laptop or CI; its numbers are not comparable with any paper's",
+        _SEEDS,
+        {
+            "agent.discount": 0.99,
+            "agent.rho": 0.5,
+            "agent.hidden_dims": SMALL,
+            "agent.num_critics": 2,
+            "agent.learning_rate": 1e-3,
+            "bc.steps": 5_000,
+            "train.offline_steps": 10_000,
+            "train.log_interval": 500,
+            "eval.interval": 5_000,
+            "eval.episodes": 20,
+        },
+    ),
+)
+PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name, or a UserError that lists them."""
+    if name not in PROTOCOLS:
+        raise UserError(f"Unknown protocol {name!r}.{suggest(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
