@@ -8,42 +8,61 @@ from typing import Any, NoReturn
 
 from absl import flags
 
+from experiments import settings as declarations
 from experiments.training.interrupt import Interrupted
 from trqam_jax.errors import UserError, suggest
+from trqam_jax.settings import Setting, value_type
+from trqam_jax.settings import parse as parse_value
 
 #: The exit status of a run that a signal stopped and that the same command continues (sysexits.h calls it TEMPFAIL).
 EXIT_INTERRUPTED = os.EX_TEMPFAIL
 
-SHARED_FLAGS = [
-    flags.DEFINE_string("env", "puzzle-4x4", "Domain (its default task), DOMAIN-taskK, or OGBench's singletask name."),
-    flags.DEFINE_string("tasks", None, "Several tasks of the domain in one process: 1,3 or all."),
-    flags.DEFINE_list("seeds", None, "Seeds: one replica each, for every task."),
-    flags.DEFINE_integer("num_seeds", None, "The protocol's first so many seeds: 10001, 20002, ... Default: one."),
-    flags.DEFINE_string("protocol", "trqam", "trqam (the paper's), qam (the QAM paper's) or quick."),
-    flags.DEFINE_string("dataset", None, "auto (a local file, else a download), generate, or a path."),
-    flags.DEFINE_string("dataset_dir", None, "Where dataset files are kept."),
-    flags.DEFINE_integer("dataset_episodes", None, "Episodes to generate with --dataset=generate."),
-    flags.DEFINE_string("out_dir", None, "Where runs leave their folders."),
-    flags.DEFINE_string("group", None, "Folder of the runs that belong together."),
-    flags.DEFINE_integer("bc_steps", None, "Updates of behaviour cloning."),
-    flags.DEFINE_string("bc_checkpoint", None, "Start from this cloned policy; with --bc_steps=0."),
-    flags.DEFINE_integer("offline_steps", None, "Offline updates."),
-    flags.DEFINE_integer("eval_interval", None, "Updates between evaluations."),
-    flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and replica."),
-    flags.DEFINE_integer("video_episodes", None, "Episodes per evaluation and replica to write as GIFs."),
-    flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase, per replica."),
-    flags.DEFINE_integer("start_training", None, "Online: transitions that are stored at the first update."),
-    flags.DEFINE_integer("updates_per_step", None, "Online: updates per environment step (the UTD ratio)."),
-    flags.DEFINE_bool("balanced_sampling", None, "Online: one half of every minibatch from what was played."),
-    flags.DEFINE_float("kl_budget_online", None, "KL budget of the online phase; default: as offline."),
-    flags.DEFINE_integer("log_interval", None, "Steps between rows of train.csv."),
-    flags.DEFINE_integer("replicas_per_pass", None, "Replicas in one dispatch; default: what memory allows."),
-    flags.DEFINE_integer("save_interval", None, "Updates between checkpoints; online: --config.online.save_interval."),
-    flags.DEFINE_enum("resume", None, ["auto", "must", "never"], "Go on with an interrupted run of the same settings?"),
-]
+
+class _Value(flags.ArgumentParser):
+    """A flag's text, read as its setting has it."""
+
+    def __init__(self, setting: Setting):
+        super().__init__()
+        self._setting = setting
+        self.syntactic_help = "|".join(setting.choices) if setting.choices else value_type(setting).__name__
+
+    def parse(self, argument: Any) -> Any:
+        return (
+            parse_value(self._setting, f"--{self._setting.flag}", argument) if isinstance(argument, str) else argument
+        )
+
+    def flag_type(self) -> str:
+        return value_type(self._setting).__name__
 
 
-SHARED = {flag.name: flag for flag in SHARED_FLAGS}
+def _define(setting: Setting) -> flags.FlagHolder:
+    if value_type(setting) is bool:  # --balanced_sampling and --nobalanced_sampling
+        return flags.DEFINE_bool(setting.flag, None, setting.help)
+    return flags.DEFINE(_Value(setting), setting.flag, None, setting.help)
+
+
+#: By name: the flags of main.py but --agent and --list.
+SHARED: dict[str, flags.FlagHolder] = {
+    "env": flags.DEFINE_string("env", "puzzle-4x4", "Domain (its default task), DOMAIN-taskK, or a task's full name."),
+    "tasks": flags.DEFINE_string("tasks", None, "Several tasks of the domain in one process: 1,3 or all."),
+    "seeds": flags.DEFINE_list("seeds", None, "Seeds: one replica each, for every task."),
+    "num_seeds": flags.DEFINE_integer(
+        "num_seeds", None, "The protocol's first so many seeds: 10001, 20002, ... Default: one."
+    ),
+    "protocol": flags.DEFINE_string("protocol", "trqam", "trqam (the paper's), qam (the QAM paper's) or quick."),
+    **{setting.flag: _define(setting) for setting in declarations.flat().values() if setting.flag},
+}
+
+
+def define_agents_flags(program: str = "") -> None:
+    """Those that agents' settings ask for; not at import, because agents import JAX. program: whose --help has them."""
+    from experiments.config import online_settings
+
+    for setting in online_settings().values():
+        if setting.flag not in SHARED:
+            SHARED[setting.flag] = _define(setting)
+        if program:
+            flags.FLAGS.register_key_flag_for_module(program, flags.FLAGS[setting.flag])
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -71,23 +90,38 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> list[str]:
     """Flags as absl reads them; what it does not know must be --config.key=value. For `app.run(flags_parser=...)`."""
+    define_agents_flags(argv[0])
     try:
         program, *rest = flags.FLAGS(argv, known_only=True)
         for argument in rest:
             if not re.match(r"--config\.[^=]+=", argument):
-                known = flags.FLAGS.get_key_flags_for_module(program)
-                names = [*(flag.name for flag in known), "config.SECTION.KEY=VALUE"]
+                names = [*SHARED, *_flags_of(program), "config.SECTION.KEY=VALUE"]
                 raise UserError(f"Unknown argument {argument!r}.{suggest(argument.lstrip('-').split('=')[0], names)}")
+    except flags.IllegalFlagValueError as error:
+        fail(error.__context__ if isinstance(error.__context__, UserError) else error)
     except (flags.Error, UserError) as error:
         fail(error)
     return [program, *rest]
+
+
+def _flags_of(program: str) -> list[str]:
+    return [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program) if flag.name not in SHARED]
+
+
+def given() -> dict[str, Any]:
+    """{name: value} of the shared flags that have one."""
+    return {name: flag.value for name, flag in SHARED.items() if flag.value is not None}
+
+
+def overrides(argv: list[str]) -> dict[str, str]:
+    """{flat key: text} of the --config.key=text in argv, whose first entry is the program."""
+    return dict(argument.removeprefix("--config.").split("=", 1) for argument in argv[1:])
 
 
 def resolve(agent: str, argv: list[str]) -> Any:
     """The locked configuration of `agent` that the parsed flags and argv's --config.key=value mean."""
     from experiments import config as configuration
 
-    given = {flag.name: flag.value for flag in SHARED_FLAGS if flag.value is not None}
-    settings = {key: given.pop(name) for name, key in configuration.FLAG_KEYS.items() if name in given}
-    overrides = dict(argument.removeprefix("--config.").split("=", 1) for argument in argv[1:])
-    return configuration.resolve(agent=agent, **given, settings=settings, overrides=overrides)
+    named, by_flag = given(), configuration.flags()
+    settings = {by_flag[name]: named.pop(name) for name in list(named) if name in by_flag}
+    return configuration.resolve(agent=agent, **named, settings=settings, overrides=overrides(argv))

@@ -1,45 +1,19 @@
-"""The configuration of a run: base -> agent -> domain and protocol -> command line, then locked."""
+"""The configuration of a run: declared defaults -> protocol and domain -> command line, then locked."""
 
-import ast
-import math
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 import agents
 import envs
-from envs.ogbench.files import DEFAULT_DATASET_DIR
-from trqam_jax.backend import PRECISIONS
+from experiments import settings as declarations
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import sha256_json
-from trqam_jax.mirrors import MIRRORS
+from trqam_jax.settings import Effect, Setting, check, parse, value_type
 
-#: What the command line's own flags set; everything else is reached by --config.section.key=value.
-FLAG_KEYS = {
-    "dataset": "data.dataset",
-    "dataset_dir": "data.dir",
-    "dataset_episodes": "data.episodes",
-    "out_dir": "run.out_dir",
-    "group": "run.group",
-    "bc_steps": "bc.steps",
-    "bc_checkpoint": "bc.checkpoint",
-    "offline_steps": "train.offline_steps",
-    "log_interval": "train.log_interval",
-    "save_interval": "train.save_interval",
-    "replicas_per_pass": "train.replicas_per_pass",
-    "online_steps": "online.steps",
-    "start_training": "online.start_training",
-    "updates_per_step": "online.updates_per_step",
-    "balanced_sampling": "online.balanced_sampling",
-    "kl_budget_online": "online.kl_budget",
-    "resume": "run.resume",
-    "eval_interval": "eval.interval",
-    "eval_episodes": "eval.episodes",
-    "video_episodes": "eval.video_episodes",
-}
-
-
+#: Keys that settings derive from, with the flag that sets them.
 _BY_FLAG = {
     "agent_name": "--agent",
     "env": "--env",
@@ -50,52 +24,40 @@ _BY_FLAG = {
 }
 
 
-def base() -> dict[str, dict[str, Any]]:
-    """Defaults of every section but the agent's."""
-    return {
-        "precision": "default",  # of matrix products; highest, tensorfloat32, bfloat16: see trqam_jax/backend.py
-        "bc": {
-            "steps": 300_000,
-            "checkpoint": "",  # of an earlier cloning, to be used instead of one's own
-            "fingerprint": "",  # of that checkpoint's content; filled in when it is found
-            "per_seed": False,  # one cloned policy for every seed, instead of one per domain as released
-            "seed": 0,  # of the one policy per domain
-        },
-        "data": {
-            "dataset": "auto",  # auto, generate, or the path of a file or a folder of shards
-            "dir": DEFAULT_DATASET_DIR,
-            "episodes": 60,  # to generate
-            "seed": 0,  # to generate with
-            "shards": 0,  # how many of a sharded release; 0: the domain's plain file
-            "sparse": False,  # every non-zero reward becomes -1
-            "resident": "auto",  # true: on the device; false: streamed from the host; auto: streamed if it does not fit
-            "shard_cycle": 0,  # updates from one shard before the next, 1000 as released; 0: from all rows at once
-            "fingerprint": "",  # of the content; filled in when the data are found
-        },
-        "train": {
-            "batch_size": 256,
-            "offline_steps": 1_000_000,
-            "log_interval": 5_000,  # updates, online environment steps
-            "save_interval": 10_000,
-            "replicas_per_pass": 0,  # 0: one per device on a CPU, elsewhere what memory allows
-        },
-        "online": {
-            "steps": 0,  # of the environment, per replica
-            "start_training": 5_000,  # stored transitions at the first update
-            "updates_per_step": 1,  # UTD ratio
-            "balanced_sampling": False,  # half of a minibatch from what was played; acts at random until start_training
-            "kl_budget": None,  # None: as offline
-            "save_interval": 10_000,  # environment steps; a save ends the episodes, so it is part of the result
-        },
-        "eval": {"interval": 50_000, "episodes": 50, "video_episodes": 0, "workers": 0},  # workers 0: one per core
-        "run": {
-            "out_dir": "runs",
-            "group": "default",
-            "part": "",  # ends the folder's name: runs that split the seeds or tasks of one between them
-            "mirrors": (),  # tensorboard, wandb
-            "resume": "auto",  # go on with an interrupted run; must: and fail if there is none; never: start over
-        },
-    }
+def online_settings() -> dict[str, Setting]:
+    """The settings of agents that may have another value in the online phase, under "online."; None: as offline."""
+    found = {}
+    for name in agents.AGENTS:
+        for key, setting in agents.settings(name).items():
+            if setting.online:
+                found[f"online.{key}"] = setting._replace(
+                    default=None,
+                    type=value_type(setting),
+                    optional=True,
+                    help=f"{key} of the online phase; none: as offline.",
+                    flag=f"{key}_online",
+                )
+    return found
+
+
+def declared(agent: str) -> dict[str, Setting]:
+    """Every setting of a run of the agent, by flat key."""
+    own = {f"agent.{key}": setting for key, setting in agents.settings(agent).items()}
+    return {**declarations.flat(), **online_settings(), **own}
+
+
+def flags() -> dict[str, str]:
+    """{flag: the flat key that it sets}."""
+    known = {**declarations.flat(), **online_settings()}
+    return {setting.flag: key for key, setting in known.items() if setting.flag}
+
+
+def default(agent: str) -> ConfigDict:
+    """The configuration that nothing was set in, yet."""
+    config = ConfigDict({section: {} for section in declarations.SECTIONS if section} | {"agent": {}})
+    for key, setting in declared(agent).items():
+        _assign(config, key, setting.default)
+    return config
 
 
 def resolve(
@@ -112,29 +74,48 @@ def resolve(
     """The locked configuration. settings: typed values by flat key; overrides: texts of --config.key=text."""
     if agent not in agents.AGENTS:
         raise UserError(f"Unknown agent {agent!r}.{suggest(agent, agents.AGENTS)}")
-    domain, task = envs.parse_env(env)
-    config = ConfigDict({**base(), "agent": agents.default_config(agent)})
+    domain, task = envs.split_env(env)
+    config, known = default(agent), declared(agent)
     config.agent_name, config.env, config.protocol = agent, domain.name, envs.get_protocol(protocol).name
     config.tasks = _tasks(domain, env, task, tasks)
     config.run.seeds = _seeds(envs.get_protocol(protocol), seeds, num_seeds)
-    for key, value in envs.settings(domain, protocol, agent).items():
-        _set(config, key, value)
-    for key, value in (settings or {}).items():
-        _set(config, key, value)
+    layers = (envs.settings(domain, protocol, agent), settings or {})
+    for key, value in itertools.chain.from_iterable(layer.items() for layer in layers):
+        _assign(config, key, check(_find(known, key), _shown(key), value))
     for key, text in (overrides or {}).items():
         if key in _BY_FLAG:
             raise UserError(f"--config.{key}: use {_BY_FLAG[key]}, so that what depends on it follows")
-        # Where a text is expected, the text is the value: a group may be called 5.
-        is_text = isinstance(flatten(config).get(key), str)
-        _set(config, key, text if is_text else () if not text else _parse(text))
-    _check(config)
+        _assign(config, key, parse(_find(known, key), _shown(key), text))
+    _check_together(config)
     return config.lock()
 
 
-def _tasks(domain: envs.Domain, env: str, task: int, tasks: str | None) -> tuple[int, ...]:
+def _find(known: Mapping[str, Setting], key: str) -> Setting:
+    if key in known:
+        return known[key]
+    # The whole list would fill a screen: only the section's own keys, or the sections.
+    section = key.rpartition(".")[0]
+    choices = [k for k in known if k.startswith(section + ".")] or sorted({k.split(".")[0] for k in known})
+    raise UserError(f"Unknown setting --config.{key}.{suggest(key, choices)}")
+
+
+def _shown(key: str) -> str:
+    """How an error names the setting."""
+    flag = next((flag for flag, own in flags().items() if own == key), None)
+    return f"--{flag} ({key})" if flag else f"--config.{key}"
+
+
+def _assign(config: ConfigDict, key: str, value: Any) -> None:
+    section, _, name = key.rpartition(".")
+    part = config[section] if section else config
+    with part.ignore_type():  # the declaration has checked it
+        part[name] = value
+
+
+def _tasks(domain: envs.Domain, env: str, task: int | None, tasks: str | None) -> tuple[int, ...]:
     if tasks is None:
-        return (task,)
-    if "-task" in env:
+        return (domain.default_task if task is None else task,)
+    if task is not None:
         raise UserError(f"--tasks={tasks} and --env={env} both name tasks; name the domain alone: --env={domain.name}")
     if tasks == "all":
         return tuple(range(1, domain.num_tasks + 1))
@@ -168,126 +149,38 @@ def _distinct(flag: str, values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def _parse(text: str) -> Any:
-    """A Python literal, true or false, or the text itself."""
-    if text.lower() in ("true", "false", "none"):
-        return {"true": True, "false": False, "none": None}[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-_OPTIONAL = ("agent.clip_norm", "online.kl_budget")  # floats that may be None
-#: Numbers that may have several values, each for replicas of its own: they are part of an agent's state.
-REPLICA_AXES = ("agent.kl_budget",)
-
-
-def _set(config: ConfigDict, key: str, value: Any) -> None:
-    """config.a.b = value; unknown keys and values of another type are errors."""
-    known = flatten(config)
-    if key not in known:
-        # The whole list would fill a screen: only the section's own keys, or the sections.
-        section = key.rpartition(".")[0]
-        choices = [k for k in known if k.startswith(section + ".")] or sorted({k.split(".")[0] for k in known})
-        raise UserError(f"Unknown setting --config.{key}.{suggest(key, [*choices])}")
-    old = known[key]
-    if isinstance(old, tuple):
-        value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        fits = not old or all(type(v) is type(old[0]) for v in value)
-    elif isinstance(old, bool) or isinstance(value, bool):
-        fits = isinstance(old, bool) and isinstance(value, bool)
-    elif key in REPLICA_AXES and isinstance(value, tuple):
-        fits = len(value) > 0 and all(type(v) in (int, float) for v in value)
-        value = tuple(sorted(_distinct(f"--config.{key}", tuple(map(float, value))))) if fits else value
-        value = value[0] if len(value) == 1 else value
-    elif isinstance(old, float):
-        fits = isinstance(value, (int, float)) or (value is None and key in _OPTIONAL)
-        value = float(value) if isinstance(value, int) else value
-    else:
-        fits = isinstance(value, (int, float, type(None))) if old is None else isinstance(value, type(old))
-        value = float(value) if old is None and isinstance(value, int) else value
-    if not fits:
-        raise UserError(f"--config.{key}={value!r}: expected a {type(old).__name__} like {old!r}")
-    section, _, name = key.rpartition(".")
-    part = config[section] if section else config
-    with part.ignore_type():  # what fits is known
-        part[name] = value
-
-
-_LEAST = {
-    "bc.steps": 0,
-    "bc.seed": 0,
-    "data.episodes": 1,
-    "data.seed": 0,
-    "data.shards": 0,
-    "data.shard_cycle": 0,
-    "train.batch_size": 1,
-    "train.offline_steps": 0,
-    "train.log_interval": 1,
-    "train.save_interval": 1,
-    "train.replicas_per_pass": 0,
-    "online.steps": 0,
-    "online.start_training": 1,
-    "online.updates_per_step": 1,
-    "online.kl_budget": 0.0,
-    "online.save_interval": 1,
-    "eval.interval": 1,
-    "eval.episodes": 0,
-    "eval.video_episodes": 0,
-    "eval.workers": 0,
-    "agent.num_critics": 1,
-    "agent.flow_steps": 1,
-    "agent.best_of_n": 1,
-    "agent.num_samples": 1,
-    "agent.n_bridge": 1,
-    "agent.rho": 0.0,
-    "agent.discount": 0.0,
-    "agent.tau": 0.0,
-    "agent.kl_budget": 0.0,
-    "agent.clip_norm": 0.0,
-    "agent.learning_rate": 0.0,
-}
-RESUME = ("auto", "must", "never")
-RESIDENT = ("auto", "true", "false")
-_MOST = {"agent.discount": 1.0, "agent.tau": 1.0}
-
-
-def _check(config: ConfigDict) -> None:
-    flat = flatten(config)
-    for key, value in flat.items():
-        low, high = _LEAST.get(key, -math.inf), _MOST.get(key, math.inf)
-        numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, (int, float))]
-        if not all(low <= x <= high and math.isfinite(x) for x in numbers):
-            limits = f"at least {low}" + (f" and at most {high}" if key in _MOST else "")
-            raise UserError(f"{key} is {value}, expected a finite number" + (f", {limits}" if key in _LEAST else ""))
-    if not config.agent.hidden_dims or min(config.agent.hidden_dims) < 1:
-        raise UserError(f"agent.hidden_dims is {config.agent.hidden_dims}, expected positive widths like 512,512")
-    if config.online.kl_budget is not None and "kl_budget" not in config.agent:
-        raise UserError(f"--kl_budget_online={config.online.kl_budget}: {config.agent_name} has no trust region")
-    if config.online.kl_budget is not None and len(budgets(config)) > 1:
-        several = ",".join(map(str, budgets(config)))
-        raise UserError(f"--kl_budget_online={config.online.kl_budget}: leave it out, the replicas have {several}")
+def _check_together(config: ConfigDict) -> None:
+    """What no single declaration can say."""
+    for key, value in online_values(config).items():
+        if key not in config.agent:
+            raise UserError(f"--{key}_online={value}: {config.agent_name} has no setting {key}")
+        if isinstance(config.agent[key], tuple):
+            several = ",".join(map(str, config.agent[key]))
+            raise UserError(f"--{key}_online={value}: leave it out, the replicas have {several}")
+        if isinstance(value, tuple):
+            raise UserError(f"--{key}_online={','.join(map(str, value))}: expected one value")
+    for key, values in swept(config).items():
+        name, several = key.removeprefix("agent."), ",".join(map(str, values))
+        if config.agent_name == "bc":
+            raise UserError(f"--config.{key}={several}: expected one value, the BC policy is the same for all")
+        if declared(config.agent_name)[key].zero_is_static and 0 in values:
+            raise UserError(f"--config.{key}={several}: 0 leaves out a network; sweep.py gives it a run of its own")
+        if name in agents.BC.INHERITS and config.bc.steps:
+            raise UserError(
+                f"--config.{key}={several}: behaviour cloning uses it too, and all replicas share it; sweep.py makes "
+                "a run of every value, or start from a policy by --bc_checkpoint=... --bc_steps=0"
+            )
     horizon = envs.DOMAINS[config.env].horizon
     if config.online.balanced_sampling and config.online.start_training < horizon:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")
     if config.bc.checkpoint and config.bc.steps:
-        raise UserError(f"bc.checkpoint is given, so nothing is cloned: add --bc_steps=0 (it is {config.bc.steps})")
-    if config.precision not in PRECISIONS:
-        raise UserError(f"Unknown precision {config.precision!r}.{suggest(config.precision, PRECISIONS)}")
-    if config.data.resident not in RESIDENT:
         raise UserError(
-            f"--config.data.resident={config.data.resident}: unknown.{suggest(config.data.resident, RESIDENT)}"
+            f"bc.checkpoint is given, so no BC policy is trained: add --bc_steps=0 (it is {config.bc.steps})"
         )
     if "/" in config.run.group or config.run.group in ("", ".", ".."):
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     if "/" in config.run.part:
         raise UserError(f"run.part is {config.run.part!r}, expected a piece of a folder's name, without a slash")
-    if config.run.resume not in RESUME:
-        raise UserError(f"--resume={config.run.resume}: unknown.{suggest(config.run.resume, RESUME)}")
-    for name in config.run.mirrors:
-        if name not in MIRRORS:
-            raise UserError(f"Unknown mirror {name!r}.{suggest(str(name), MIRRORS)}")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -321,50 +214,57 @@ def notes(config: ConfigDict) -> dict[str, str]:
     return result
 
 
-def budgets(config: ConfigDict) -> tuple[float | None, ...]:
-    """The KL budgets that replicas differ in; (None,) if all have the configured one, or none."""
-    value = config.agent.get("kl_budget")
-    return value if isinstance(value, tuple) else (None,)
+def leaves(agent: str) -> dict[str, Setting]:
+    """The settings, by flat key, in which the replicas of one process can differ: the agent's numbers."""
+    own = agents.settings(agent) if agent in agents.AGENTS else {}
+    return {f"agent.{key}": setting for key, setting in own.items() if value_type(setting) is float}
 
 
-def cloning(config: ConfigDict) -> ConfigDict:
-    """The configuration of the cloning stage: the same networks and data under agent "bc", whatever method follows."""
-    result = config.copy_and_resolve_references().unlock()
-    own = agents.default_config("bc")
-    for key in ("hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate"):
-        own[key] = config.agent[key]
-    result.agent, result.agent_name = own, "bc"
-    return result.lock()
+def swept(config: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """{flat key: values} of the settings in which the replicas of one run differ; config: resolved, or as stored."""
+    flat = flatten(config)
+    numbers = sorted(leaves(flat["agent_name"]))
+    return {key: tuple(flat[key]) for key in numbers if isinstance(flat.get(key), (tuple, list))}
 
 
-#: Where something lies is no part of what it is: the fingerprints stand for it.
-PLACES = (
-    *("data.dataset", "data.dir", "data.episodes", "data.seed", "data.shards", "data.resident"),
-    "bc.checkpoint",
-)
-#: What cloning does not use: rewards, and how its policy acts.
-_UNUSED_BY_CLONING = ("data.sparse", "agent.flow_steps", "agent.discount", "protocol")
+def variants(config: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Of every combination of the swept settings' values one {flat key: value}; [{}] where nothing is swept."""
+    axes = swept(config)
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def found(config: ConfigDict, *, data: str, checkpoint: str) -> ConfigDict:
+def online_values(config: ConfigDict) -> dict[str, Any]:
+    """{setting of the agent: its value in the online phase}, where that is another one."""
+    keys = [key.removeprefix("online.") for key in online_settings()]
+    return {key: config.online[key] for key in keys if config.online[key] is not None}
+
+
+def with_fingerprints(config: ConfigDict, *, data: str, checkpoint: str) -> ConfigDict:
     """The configuration with the fingerprints of the data and of the given checkpoint ("" without one)."""
     result = config.copy_and_resolve_references().unlock()
     result.data.fingerprint, result.bc.fingerprint = data, checkpoint
     return result.lock()
 
 
-def changes_results(key: str, *, of_cloning: bool = False) -> bool:
+def effect(key: str) -> Effect:
+    """What another value of the setting of this flat key changes; of one that is not declared, the results."""
+    if key in ("tasks", "run.seeds"):
+        return Effect.ROWS
+    known = declarations.flat()
+    return known[key].effect if key in known else Effect.RESULT
+
+
+def changes_results(key: str) -> bool:
     """Whether the setting of this flat key changes a result at a given step."""
-    if key in PLACES or key in (_UNUSED_BY_CLONING if of_cloning else ("online.steps",)):
-        return False
-    sections = ("agent.", "bc.", "data.") if of_cloning else ("agent.", "bc.", "data.", "online.")
-    return key.startswith(sections) or key in ("agent_name", "env", "protocol", "precision", "train.batch_size")
+    return effect(key) is Effect.RESULT
 
 
-def digest(config: ConfigDict, *, of_cloning: bool = False) -> str:
-    """Eight hex digits over what changes a result at a given step: not seeds, tasks, totals, intervals or places.
+def digest(config: ConfigDict, keys: Iterable[str]) -> str:
+    """Eight hex digits over the settings of these flat keys.
 
-    of_cloning: over what changes the cloned policy.
+    One that a later version added does not enter at its default: folders of earlier versions stay valid.
     """
-    kept = {key: value for key, value in flatten(config).items() if changes_results(key, of_cloning=of_cloning)}
+    known, flat = declared(config.agent_name), flatten(config)
+    later = {key for key, setting in known.items() if setting.since and flat[key] == setting.default}
+    kept = {key: flat[key] for key in keys if key not in later}
     return sha256_json(kept)[:8]

@@ -13,7 +13,7 @@ def listing() -> str:
     for domain in envs.DOMAINS.values():
         kind = "benchmark" if domain.benchmark else "for tests and demos"
         lines.append(
-            f"  {domain.name:<20} {domain.dataset:<9} tasks 1-{domain.num_tasks}, default {domain.default_task}; "
+            f"  {domain.name:<20} {domain.title:<28} tasks 1-{domain.num_tasks}, default {domain.default_task}; "
             f"O={domain.observation_dim} A={domain.action_dim} H={domain.horizon}; {kind}"
         )
     lines.append("protocols (--protocol)")

@@ -3,7 +3,7 @@
 import csv
 import io
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trqam_jax.errors import UserError
@@ -21,7 +21,7 @@ class CsvWriter:
         if found != columns:
             raise UserError(f"{path}: has the columns {', '.join(found)}, not {', '.join(columns)}; move it away")
 
-    def write(self, rows: list[Mapping[str, Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Missing columns are left empty; an unknown one is an error."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")

@@ -10,7 +10,7 @@ from trqam_jax.errors import UserError
 NAME = "lock"
 
 
-def held(folder: pathlib.Path, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+def hold(folder: pathlib.Path, *, wait: bool) -> contextlib.AbstractContextManager[None]:
     """The folder, made if it is not there, for this process alone. If another one has it: wait for that, or a
     UserError that says who. A signal ends the wait at once."""
 

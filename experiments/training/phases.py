@@ -1,10 +1,10 @@
-"""The phases of a run: updates up to what is next due, and then rows, evaluations and checkpoints."""
+"""How a phase goes: updates up to what is next due, and then rows, evaluations and checkpoints."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,55 +13,14 @@ from tqdm import tqdm
 
 from envs.vector.actors import Actors
 from experiments.training import interrupt
-from experiments.training.records import Keep
-from experiments.training.resume import PHASES
+from experiments.training.schedule import Schedule
 from trqam_jax.checkpoint import Checkpoints, Place
 from trqam_jax.evaluation import policy
+from trqam_jax.replicas import Population
 from trqam_jax.streams import Streams
-from trqam_jax.trainer import Population, Rules
+from trqam_jax.update_loop import SamplingConfig
 
 DISPATCH_SECONDS = 0.5  # how often the host hears from the device
-
-
-class Schedule(NamedTuple):
-    """When a phase of `total` steps writes what. Intervals are in steps: updates, online those of the environment."""
-
-    total: int
-    log: int
-    eval: int | None  # None: nothing is evaluated
-    save: int
-
-    def evaluates(self, step: int) -> bool:
-        """At multiples of the interval, and at the end."""
-        return self.eval is not None and (step % self.eval == 0 or step == self.total)
-
-    def logs(self, step: int) -> bool:
-        """At multiples of the interval, at evaluations, and at the end."""
-        return step % self.log == 0 or step == self.total or self.evaluates(step)
-
-    def saves(self, step: int) -> bool:
-        """At multiples of the interval, and at the end, from where a longer run goes on."""
-        return step % self.save == 0 or step == self.total
-
-    def next(self, step: int) -> int:
-        """The first step after `step` at which there is something to do."""
-        intervals = (self.log, self.save, self.eval or self.log)
-        return min(self.total, *(step - step % interval + interval for interval in intervals))
-
-    def keeps(self, start: Place) -> Keep:
-        """What a run that goes on from `start`, in this phase, keeps of its tables: rows before it, and its own if due.
-
-        The end of a run that is now to be longer need not be a multiple of an interval: then its rows go, as a run
-        that was this long from the first would not have them.
-        """
-
-        def keep(table: str, phase: str, step: int) -> bool:
-            if phase != start.phase:
-                return PHASES.index(phase) < PHASES.index(start.phase)
-            due = self.evaluates if table == "eval" else self.logs
-            return step < start.step or (step == start.step and due(step))
-
-        return keep
 
 
 class Progress(Protocol):
@@ -72,19 +31,24 @@ class Progress(Protocol):
 
     def advance(self, step: int, stop: int, bar: tqdm) -> int:
         """On to `stop`, or to where a signal has come. Returns how far."""
+        ...
 
     def state(self, step: int) -> Any:
         """What a checkpoint holds, as arrays."""
 
+    def report(self, steps: int) -> None:
+        """Print what is to be known of the `steps` steps of the phase when it is over."""
 
-AfterSteps = Callable[[Population, int, float], None]
+
+AtRows = Callable[[Population, str, int, float], None]  # (replicas, phase, step, steps per second)
 
 
-def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Checkpoints, after: AfterSteps) -> None:
-    """The phase from `start` on. Wherever a row is due, after(population, step, steps per second) is called, whose
-    totals then start anew. How the updates are dispatched changes no number.
+def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Checkpoints, at_rows: AtRows) -> None:
+    """The phase from `start` on. Wherever rows are due, at_rows is called, and the totals of the replicas then start
+    anew. How the updates are dispatched changes no number.
 
-    A checkpoint holds the replicas and their running sums before the row of its step: `after` is called again for it.
+    A checkpoint holds the replicas and their running sums before the rows of its step: `at_rows` is called again for
+    them.
     A signal between two saves is answered by one more, where that changes nothing; else the run goes back to the last.
     """
     (phase, step), population = start, progress.population
@@ -104,7 +68,7 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
             interrupt.check()
             if step and schedule.logs(step):
                 try:
-                    after(population, step, (step - first) / (time.perf_counter() - began))
+                    at_rows(population, phase, step, (step - first) / (time.perf_counter() - began))
                     interrupt.check()
                 except interrupt.Interrupted:
                     save()
@@ -136,8 +100,11 @@ class Offline:
         return step
 
     def state(self, step: int) -> Any:
-        """(agents, totals)."""
-        return self.population.agents, self.population.totals
+        """(the agents' state, totals)."""
+        return self.population.agents.state(), self.population.totals
+
+    def report(self, steps: int) -> None:
+        """Nothing."""
 
 
 class Online:
@@ -157,34 +124,35 @@ class Online:
         actors: Actors,
         seeds: list[int],
         streams: Streams,
-        rules: Rules,
+        sampling: SamplingConfig,
         schedule: Schedule,
     ):
-        self.population, self._actors, self._rules, self._schedule = population, actors, rules, schedule
+        self.population, self._actors, self._sampling, self._schedule = population, actors, sampling, schedule
         self._seeds, self._keys = seeds, streams.acting
-        self.seconds = dict.fromkeys(("policy", "environments", "updates"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(("policy", "environments", "updates"), 0.0)
 
     def _begin(self, step: int) -> None:
         entropy = np.array([[seed, *b"online", step] for seed in self._seeds])
         self._current = self._actors.begin(entropy)
-        replicas = len(self._seeds)
-        self._chunks, self._position = None, np.zeros(replicas, int)
+        replicas, spec = len(self._seeds), self.population.spec
+        self._chunks = np.zeros((replicas, spec.horizon, spec.action_dim), np.float32)
+        self._position = np.full(replicas, spec.horizon)  # they have played these to the end
 
     def _decide(self, steps: np.ndarray) -> None:
         """New chunks for the replicas that have none left; the episode's number in the noise is its step's."""
-        if self._chunks is not None and (self._position < self._chunks.shape[1]).all():
-            return
         spec = self.population.spec
-        at_random = self._rules.balanced & (steps < self._rules.start_training)
+        spent = self._position >= spec.horizon
+        if not spent.any():
+            return
+        at_random = self._sampling.balanced & (steps < self._sampling.start_training)
+        chunks = self._chunks
         if not at_random.all():
-            zeros = np.zeros((len(steps), 1), int)
-            chunks = self.population.ask(policy, self._current[:, None], self._keys, zeros, steps[:, None])[:, 0]
+            episodes = np.zeros((len(steps), 1), int)
+            slots = self._current[:, None], self._keys, episodes, steps[:, None]
+            chunks = self.population.map_replicas(policy, *slots)[:, 0]
         if at_random.any():
             uniform = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
-            chunks = uniform if at_random.all() else np.where(at_random[:, None, None], uniform, chunks)
-        if self._chunks is None:
-            self._chunks, self._position = chunks, np.zeros(len(steps), int)
-        spent = self._position >= spec.horizon
+            chunks = np.where(at_random[:, None, None], uniform, chunks)
         self._chunks = np.where(spent[:, None, None], chunks, self._chunks)
         self._position = np.where(spent, 0, self._position)
 
@@ -202,7 +170,7 @@ class Online:
             with self._timed("updates"):
                 fields = ("observations", "actions", "rewards", "masks", "terminals", "next_observations")
                 self.population.store({name: getattr(played, name) for name in fields}, played.length)
-                first, updates = self._rules.updates(steps, played.length)
+                first, updates = self._sampling.updates(steps, played.length)
                 if updates.any():
                     self.population.run(first, updates)
             self._position = np.where(played.ended, self._chunks.shape[1], self._position + played.length)
@@ -219,8 +187,18 @@ class Online:
         self.seconds[part] += time.perf_counter() - start
 
     def state(self, step: int) -> Any:
-        """(agents, totals, replay), of the replay the rows that are filled."""
-        return self.population.agents, self.population.totals, self.population.replay.resized(step)
+        """(the agents' state, totals, replay), of the replay the rows that are filled."""
+        replay = self.population.replay
+        assert replay is not None  # the online phase made it
+        return self.population.agents.state(), self.population.totals, replay.resized(step)
+
+    def report(self, steps: int) -> None:
+        """The speed, and what the time went to."""
+        total = sum(self.seconds.values())
+        if total:
+            shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in self.seconds.items())
+            speed = steps * len(self._seeds) / total
+            print(f"online: {speed:,.1f} environment steps per second of all replicas; time: {shares}")
 
 
 @jax.jit(static_argnames="shape")

@@ -1,26 +1,28 @@
-"""The folder a run leaves behind (README, "What a run leaves behind")."""
+"""The folder a run leaves behind (docs/resume.md)."""
 
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.config import digest, notes
+import envs
+from experiments.config import notes
+from experiments.row_format import DIVERGED, OK
 from experiments.training.csv_rows import CsvWriter, cut_csv
+from experiments.training.mirrors import Mirrors
+from experiments.training.replica import Replica
+from experiments.training.schedule import Keep
 from trqam_jax.errors import UserError
 from trqam_jax.evaluation import Episodes
 from trqam_jax.files import read_json, write_json
-from trqam_jax.mirrors import Mirrors
-from trqam_jax.trainer import Totals
+from trqam_jax.update_loop import Totals
 from trqam_jax.versions import versions
 
 REPLICA_COLUMNS = ["env", "task", "agent", "seed", "phase", "step"]
 EVAL_COLUMNS = [*REPLICA_COLUMNS, "episodes", "success", "return", "length", "status"]
-#: Packages of the environments that a result may depend on.
-SUITE_PACKAGES = ("ogbench", "mujoco", "gymnasium")
 TIME_COLUMNS = ["phase", "step", "updates_per_second", "eval_seconds", "env_steps_per_second"]
 
 
@@ -28,33 +30,6 @@ class Diverged(UserError):
     """No replica is left whose losses are finite."""
 
 
-class Replica(NamedTuple):
-    """What tells one replica from another. Cloning uses no reward: its task is the empty text."""
-
-    task: int | str
-    seed: int
-    kl_budget: float | None = None  # None: as configured for all
-
-    @property
-    def variant(self) -> str:
-        """In which setting it differs from others of its run, as tables and figures read it."""
-        return "" if self.kl_budget is None else f"kl_budget={self.kl_budget}"
-
-    def __str__(self) -> str:
-        task = f"task {self.task}, " if self.task != "" else ""
-        return f"{task}seed {self.seed}" + (f", {self.variant}" if self.variant else "")
-
-
-def folder_of(config: ConfigDict, *, of_cloning: bool = False) -> pathlib.Path:
-    """{out_dir}/{group}/{env}/{agent}-{digest}, with -{part} if there is one; cloned-{digest} for the cloning stage,
-    which all parts share."""
-    root = pathlib.Path(config.run.out_dir).expanduser() / config.run.group / config.env
-    if of_cloning:
-        return root / f"cloned-{digest(config, of_cloning=True)}"
-    return root / "-".join(filter(None, (config.agent_name, digest(config), config.run.part)))
-
-
-Keep = Callable[[str, str, int], bool]
 Row = dict[str, str]
 
 
@@ -67,7 +42,7 @@ class Recorder:
 
     def __init__(self, folder: pathlib.Path, config: ConfigDict, replicas: list[Replica], keep: Keep):
         self.folder, self._config, self._replicas = folder, config, replicas
-        self._status = ["ok"] * len(replicas)  # or frozen
+        self._status = [OK] * len(replicas)  # or DIVERGED
         self._more = ["variant"] * any(replica.variant for replica in replicas)  # columns of what else tells them apart
         (folder / "DONE").unlink(missing_ok=True)
         write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
@@ -93,7 +68,7 @@ class Recorder:
         return (table, phase, step) in self._has
 
     def _write_versions(self) -> None:
-        path, found = self.folder / "versions.json", versions(SUITE_PACKAGES)
+        path, found = self.folder / "versions.json", versions(envs.suite_of(envs.DOMAINS[self._config.env]).packages)
         if path.exists():
             before = read_json(path)
             changed = [
@@ -110,13 +85,13 @@ class Recorder:
         return {**own, **dict.fromkeys(self._more, replica.variant), **values}
 
     def train(self, phase: str, step: int, totals: Totals, updates_per_second: float) -> None:
-        """One row per replica: its means, of the updates that count. Diverged, after the rows, if all are frozen."""
+        """One row per replica: its means, of the updates that count. Diverged, after the rows, if all have diverged."""
         means, frozen_at = totals.means(), np.asarray(totals.frozen_at)
         for r, update in enumerate(frozen_at):
-            if update >= 0 and self._status[r] == "ok":
-                self._status[r] = "frozen"
+            if update >= 0 and self._status[r] == OK:
+                self._status[r] = DIVERGED
                 replica = self._replicas[r]
-                print(f"warning: {replica} is frozen: {phase} update {update} was not finite", file=sys.stderr)
+                print(f"warning: {replica} diverged: {phase} update {update} was not finite", file=sys.stderr)
         idle = not np.asarray(totals.count).any() and (frozen_at < 0).all()  # online, before the first update
         if not idle and not self.has("train", phase, step):
             self._write_train(phase, step, means, updates_per_second)
@@ -126,10 +101,10 @@ class Recorder:
                 f"replica is left that goes on; the rows so far are in {self.folder}"
             )
 
-    def frozen(self) -> list[str]:
-        """The replicas that are."""
+    def diverged(self) -> list[str]:
+        """The replicas whose updates have not stayed finite."""
         statuses = zip(self._replicas, self._status, strict=True)
-        return [str(replica) for replica, status in statuses if status == "frozen"]
+        return [str(replica) for replica, status in statuses if status == DIVERGED]
 
     def _write_train(self, phase: str, step: int, means: Mapping[str, np.ndarray], updates_per_second: float) -> None:
         if self._train is None:

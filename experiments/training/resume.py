@@ -1,4 +1,4 @@
-"""What a run finds in its folder when it starts: nothing, itself unfinished, itself finished, or something else."""
+"""What a stage finds in its folder when it starts: nothing, itself unfinished, itself finished, or something else."""
 
 import contextlib
 import itertools
@@ -9,46 +9,31 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.config import PLACES, flatten
+from experiments.config import declared, flatten
 from experiments.training import lock
+from experiments.training.stages import Stage
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
-#: The phases of a run, in their order, as checkpoints and rows name them.
-PHASES = ("bc", "offline", "online")
-#: Settings with which a run may be started again and longer.
-TOTALS = ("train.offline_steps", "online.steps")
-#: Settings that change no row.
-FREE = (
-    *PLACES,
-    "train.save_interval",
-    "train.replicas_per_pass",
-    "run.out_dir",
-    "run.group",
-    "run.mirrors",
-    "run.resume",
-    "eval.workers",
-)
-
 
 @contextlib.contextmanager
-def claimed(folder: pathlib.Path, config: ConfigDict, *, of_cloning: bool = False) -> Iterator[bool]:
+def acquire_run_dir(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> Iterator[bool]:
     """Hold `folder` for this process, after what --resume asks for. Yields whether the run in it is finished.
 
-    A cloning is shared: one that another process makes is waited for, a finished one is used whatever --resume says.
+    A shared stage that another process makes is waited for; a finished one is used whatever --resume says.
     """
-    if config.run.resume == "must" and not of_cloning and not (folder / "config.json").exists():
-        raise UserError(f"--resume=must: there is no run {folder}; {_nearest(folder, config)}")
+    if config.run.resume == "must" and not stage.shared and not (folder / "config.json").exists():
+        raise UserError(f"--resume=must: there is no run {folder}; {_nearest(folder, stage, config)}")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock.held(folder, wait=of_cloning))
-        reusable = of_cloning and (folder / "DONE").exists()
+        stack.enter_context(lock.hold(folder, wait=stage.shared))
+        reusable = stage.shared and (folder / "DONE").exists()
         if config.run.resume == "never" and not reusable and any(path.name != lock.NAME for path in folder.iterdir()):
             _set_aside(folder)
-            stack.enter_context(lock.held(folder, wait=of_cloning))
-        yield _is_finished(folder, config, of_cloning)
+            stack.enter_context(lock.hold(folder, wait=stage.shared))
+        yield _is_finished(folder, stage, config)
 
 
-def _is_finished(folder: pathlib.Path, config: ConfigDict, of_cloning: bool) -> bool:
+def _is_finished(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> bool:
     """Whether nothing is left to do. A UserError if what is there is damaged, or another run."""
     done = (folder / "DONE").exists()
     try:
@@ -57,43 +42,42 @@ def _is_finished(folder: pathlib.Path, config: ConfigDict, of_cloning: bool) -> 
         if not done and not any(folder.glob("checkpoints/*")):
             return False  # it got no further than that: there is nothing to lose
         raise UserError(f"{error}; --resume=never starts over, and moves this run aside") from error
-    if of_cloning and done:
+    if stage.shared and done:
         return True
-    matters = ("train.log_interval", *(["run.seeds"] if config.bc.per_seed else [])) if of_cloning else None
     state = "a finished" if done else "an unfinished"
-    for key, (theirs, ours) in _differences(stored, config).items():
-        if matters is None or key in matters:
-            raise UserError(f"{folder}: holds {state} run with {key} = {theirs}, not {ours}; choose another --group")
-    if of_cloning or config.agent_name == "bc":  # nothing of theirs has a total
-        return done
+    for key, (theirs, ours) in _differences(stored, stage, config).items():
+        raise UserError(f"{folder}: holds {state} run with {key} = {theirs}, not {ours}; choose another --group")
     have, want = flatten(stored), flatten(config)
-    for key in TOTALS:
+    # An evaluation of the BC policy alone has no length.
+    lengths = () if config.agent_name == "bc" else stage.lengths
+    for key in lengths:
         if done and want[key] < have[key]:
             raise UserError(
                 f"{folder}: is finished with {key} = {have[key]}, more than {want[key]}; "
                 "ask for as many or more, or choose another --group"
             )
-    return done and all(want[key] == have[key] for key in TOTALS)
+    return done and all(want[key] == have[key] for key in lengths)
 
 
-def _differences(stored: Mapping[str, Any], config: ConfigDict) -> dict[str, tuple[Any, Any]]:
+def _differences(stored: Mapping[str, Any], stage: Stage, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """{setting: (stored, wanted)} of those that make it another run. JSON first, so that tuples compare as written."""
-    have, want = flatten(stored), flatten(json.loads(json.dumps(config.to_dict())))
+    later = {key: setting.default for key, setting in declared(config.agent_name).items() if setting.since}
+    have, want = later | flatten(stored), flatten(json.loads(json.dumps(config.to_dict())))
     return {
         key: (have.get(key), value)
         for key, value in want.items()
-        if key not in (*FREE, *TOTALS) and have.get(key) != value
+        if stage.must_match(key, config) and have.get(key) != value
     }
 
 
-def _nearest(folder: pathlib.Path, config: ConfigDict) -> str:
+def _nearest(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> str:
     """The run of this agent and environment that differs in the fewest settings, and in which, as text."""
     root = pathlib.Path(config.run.out_dir).expanduser()
     found: list[tuple[int, pathlib.Path, dict[str, tuple[Any, Any]]]] = []
     for path in root.glob(f"*/{config.env}/{config.agent_name}-*/config.json"):
         with contextlib.suppress(UserError):  # not every folder there need be a run
             stored = read_json(path, tuple(config.keys()))
-            different = _differences(stored, config)
+            different = _differences(stored, stage, config)
             if stored["run"].get("group") != config.run.group:
                 different["run.group"] = stored["run"].get("group"), config.run.group
             found.append((len(different), path.parent, different))

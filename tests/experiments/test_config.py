@@ -1,9 +1,12 @@
 """Layers, overrides, and what the digest of a configuration covers."""
 
+import json
+
 import pytest
 
 from experiments import config as configuration
-from experiments.training.records import folder_of
+from experiments.training.replica import replicas_of
+from experiments.training.stages import BC, FINE_TUNING
 from trqam_jax.errors import UserError
 
 
@@ -26,6 +29,40 @@ def test_layers():
 )
 def test_tuples_on_the_command_line(text, value):
     assert resolve(overrides={"agent.hidden_dims": text}).agent.hidden_dims == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e5", 100_000), ("100_000", 100_000), ("7", 7), ("1E+3", 1000)],
+)
+def test_whole_numbers_on_the_command_line(text, value):
+    found = resolve(overrides={"train.offline_steps": text}).train.offline_steps
+    assert found == value
+    assert isinstance(found, int)
+
+
+def test_swept_values_are_a_product_of_replicas():
+    config = resolve(agent="qam", overrides={"agent.inv_temp": "10,1,3", "agent.tau": "0.1,0.01"}, num_seeds=2)
+    assert configuration.swept(config) == {"agent.inv_temp": (1.0, 3.0, 10.0), "agent.tau": (0.01, 0.1)}
+    assert configuration.swept(json.loads(json.dumps(config.to_dict()))) == configuration.swept(config)
+    replicas = replicas_of(config)
+    assert len(replicas) == 2 * 3 * 2
+    assert [replica.variant for replica in replicas[:3]] == [
+        "inv_temp=1.0, tau=0.01",
+        "inv_temp=1.0, tau=0.1",
+        "inv_temp=3.0, tau=0.01",
+    ]
+    assert configuration.variants(resolve()) == [{}]
+
+
+def test_the_digest_of_version_0_1():
+    """A setting that was added since does not enter at its default."""
+    later = [key for key, setting in configuration.declared("trqam").items() if setting.since]
+    assert later
+    assert FINE_TUNING.digest(resolve()) == "425531cc"
+    assert BC.digest(BC.config(resolve())) == "c3c5a367"
+    assert FINE_TUNING.digest(resolve(agent="qam_edit", env="puzzle-4x4", protocol="qam")) == "3fd301fe"
+    assert FINE_TUNING.digest(resolve(overrides={"agent.actor_hidden_dims": "8,8"})) != FINE_TUNING.digest(resolve())
 
 
 def test_it_is_locked():
@@ -72,12 +109,23 @@ def test_resolving_does_not_change_the_defaults():
             ["kl_budget_online=0.5", "1.0,2.0"],
         ),
         ({"overrides": {"agent.kl_budget": "1,2,1"}}, ["kl_budget=1.0,2.0,1.0", "twice"]),
-        ({"overrides": {"agent.eta": "1,2"}}, ["eta", "expected a float"]),
+        ({"overrides": {"agent.num_critics": "1,2"}}, ["num_critics", "expected an int"]),
+        ({"overrides": {"agent.num_critics": "2.5"}}, ["num_critics", "a whole number"]),
+        ({"overrides": {"agent.rho": "none"}}, ["rho", "'none'", "expected a float"]),
+        ({"overrides": {"online.kl_budget": "1,2"}}, ["kl_budget_online=1.0,2.0", "one value"]),
+        ({"agent": "fql", "settings": {"online.kl_budget": 1.0}}, ["fql has no setting kl_budget"]),
+        ({"settings": {"train.offline_steps": 1.5}}, ["offline_steps", "expected an int"]),
         ({"overrides": {"agent.tau": "7"}}, ["at most 1.0"]),
         ({"overrides": {"agent.hidden_dims": "-4"}}, ["hidden_dims", "positive"]),
         ({"overrides": {"data.shards": "-1"}}, ["data.shards is -1"]),
         ({"overrides": {"data.resident": "no"}}, ["data.resident=no", "auto, true, false"]),
         ({"agent": "fql", "overrides": {"agent.clip_norm": "abc"}}, ["'abc'"]),
+        ({"agent": "bc", "overrides": {"agent.rho": "0.1,0.5"}}, ["rho=0.1,0.5", "one value"]),
+        (
+            {"agent": "qam_edit", "overrides": {"agent.edit_scale": "0,0.1"}},
+            ["edit_scale=0.0,0.1", "a network"],
+        ),
+        ({"overrides": {"agent.learning_rate": "0.1,0.2"}}, ["learning_rate=0.1,0.2", "sweep.py", "--bc_steps=0"]),
     ],
 )
 def test_errors_name_the_value_and_the_way_out(kwargs, words):
@@ -88,7 +136,7 @@ def test_errors_name_the_value_and_the_way_out(kwargs, words):
 
 
 def test_digest_covers_what_changes_a_result_and_nothing_else():
-    digest = lambda **kwargs: configuration.digest(resolve(**kwargs))
+    digest = lambda **kwargs: FINE_TUNING.digest(resolve(**kwargs))
     same = [
         {"num_seeds": 3},
         {"env": "cube-single", "tasks": "all"},
@@ -110,7 +158,7 @@ def test_digest_covers_what_changes_a_result_and_nothing_else():
 
 def test_digest_covers_the_content_of_data_and_checkpoint():
     digests = {
-        configuration.digest(configuration.found(resolve(), data=data, checkpoint=checkpoint))
+        FINE_TUNING.digest(configuration.with_fingerprints(resolve(), data=data, checkpoint=checkpoint))
         for data, checkpoint in [("a", ""), ("b", ""), ("a", "c")]
     }
     assert len(digests) == 3
@@ -130,7 +178,7 @@ def test_the_printed_form_is_what_the_command_line_takes():
 
 
 def test_cloning_is_shared_by_methods_and_not_by_networks():
-    clone = lambda **kwargs: configuration.digest(configuration.cloning(resolve(**kwargs)), of_cloning=True)
+    clone = lambda **kwargs: BC.digest(BC.config(resolve(**kwargs)))
     for unused in ({"agent.kl_budget": "2.0"}, {"agent.discount": "0.5"}, {"data.sparse": "true"}):
         assert clone(overrides=unused) == clone()
     assert clone(agent="fql") == clone()
@@ -139,6 +187,6 @@ def test_cloning_is_shared_by_methods_and_not_by_networks():
 
 def test_parts_of_a_run_have_folders_of_their_own_and_share_the_cloning():
     whole, one, two = (resolve(overrides={"run.part": part}) for part in ("", "seeds-1", "seeds-2"))
-    assert folder_of(one).name == f"{folder_of(whole).name}-seeds-1"
-    assert len({folder_of(config) for config in (whole, one, two)}) == 3
-    assert len({folder_of(config, of_cloning=True) for config in (whole, one, two)}) == 1
+    assert FINE_TUNING.folder(one).name == f"{FINE_TUNING.folder(whole).name}-seeds-1"
+    assert len({FINE_TUNING.folder(config) for config in (whole, one, two)}) == 3
+    assert len({BC.folder(BC.config(config)) for config in (whole, one, two)}) == 1

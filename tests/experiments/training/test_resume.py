@@ -15,10 +15,14 @@ from envs.vector.actors import Transitions
 from experiments import cli
 from experiments import config as configuration
 from experiments.analysis.summary import summarise
+from experiments.row_format import PHASES
 from experiments.training import interrupt, phases, records
 from experiments.training import run as running
 from experiments.training.csv_rows import CsvWriter, read_csv
-from trqam_jax import checkpoint, trainer
+from experiments.training.inputs import locate
+from experiments.training.schedule import starting_place
+from experiments.training.stages import FINE_TUNING
+from trqam_jax import checkpoint, replicas
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError
 
@@ -45,8 +49,8 @@ class FakeSlots:
 
     hook = staticmethod(lambda: None)  # called at every step
 
-    def __init__(self, domain, tasks, num_episodes, **_):
-        self.shape, self.size = (len(tasks), max(1, num_episodes)), domain.observation_dim
+    def __init__(self, factories, observation_dim, num_episodes, **_):
+        self.shape, self.size = (len(factories), max(1, num_episodes)), observation_dim
 
     def __enter__(self):
         return self
@@ -79,8 +83,8 @@ class FakeSlots:
 class FakeActors:
     """Episodes of seven steps that depend on the entropy they began with and on the actions."""
 
-    def __init__(self, domain, tasks, horizon, **_):
-        self.replicas, self.domain = len(tasks), domain
+    def __init__(self, factories, observation_dim, action_dim, horizon, **_):
+        self.replicas, self.sizes = len(factories), (observation_dim, action_dim)
 
     def __enter__(self):
         return self
@@ -90,13 +94,12 @@ class FakeActors:
 
     def begin(self, entropy):
         self.draws = [np.random.default_rng(row) for row in entropy]
-        self.current = np.stack([draw.normal(size=self.domain.observation_dim) for draw in self.draws])
+        self.current = np.stack([draw.normal(size=self.sizes[0]) for draw in self.draws])
         self.age = np.arange(self.replicas)  # so that their episodes end at different steps
         return self.current.astype(np.float32)
 
     def play(self, chunks, start, count):
-        sizes = self.domain.observation_dim, self.domain.action_dim
-        played = Transitions.empty(self.replicas, chunks.shape[1], *sizes)
+        played = Transitions.empty(self.replicas, chunks.shape[1], *self.sizes)
         for r in range(self.replicas):
             for i, action in enumerate(chunks[r, start[r] : start[r] + count[r]]):
                 played.observations[r, i], played.actions[r, i] = self.current[r], action
@@ -105,7 +108,7 @@ class FakeActors:
                 played.masks[r, i], played.length[r] = 1, i + 1
                 self.age[r] += 1
                 if self.age[r] == 7:
-                    self.age[r], self.current[r] = 0, self.draws[r].normal(size=sizes[0])
+                    self.age[r], self.current[r] = 0, self.draws[r].normal(size=self.sizes[0])
                     played.terminals[r, i], played.ended[r] = True, True
                     break
         return played._replace(current=self.current.astype(np.float32))
@@ -114,10 +117,10 @@ class FakeActors:
 LOAD_DATA, LOADED = running.load_data, {}
 
 
-def loaded(config, domain, path):
+def loaded(config, path):
     """The data, read once."""
     if path not in LOADED:
-        LOADED[path] = LOAD_DATA(config, domain, path)
+        LOADED[path] = LOAD_DATA(config, path)
     return LOADED[path]
 
 
@@ -183,7 +186,7 @@ def left_by(folder):
         for t in ("train", "eval")
         if (place / f"{t}.csv").exists()
     }
-    last = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    last = Checkpoints(folder / "checkpoints", PHASES).newest()
     assert (folder / "DONE").exists()
     assert (cloned / "DONE").exists()
     return {
@@ -246,7 +249,7 @@ MOMENTS = {
     "the first file": (os, "fsync", 1),
     "a checkpoint of the cloning": (pathlib.Path, "rename", 2),
     "the first evaluation": (FakeSlots, "play", 2),
-    "an update": (trainer.Population, "run", 12),
+    "an update": (replicas.Population, "run", 12),
     "playing": (FakeActors, "play", 9),
     "a save online": (FakeActors, "begin", 3),
     "half a row": (CsvWriter, "write", 8),
@@ -278,15 +281,15 @@ def test_killed_at(moment, make, unbroken, monkeypatch, capfd):
 )
 def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
-    owner, name, count = (FakeSlots, "play", 5) if where == "evaluating" else (trainer.Population, "run", 12)
+    owner, name, count = (FakeSlots, "play", 5) if where == "evaluating" else (replicas.Population, "run", 12)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, after_calls(count, getattr(owner, name), lambda: os.kill(os.getpid(), number)))
         with pytest.raises(interrupt.Interrupted, match=number.name):
             running.run(make())
     assert [signal.getsignal(number) for number in interrupt.SIGNALS] == handlers
-    folder = records.folder_of(running.locate(make(), running.suite.DOMAINS["cube-single"])[0])
+    folder = FINE_TUNING.folder(locate(make())[0])
     assert not (folder / "DONE").exists()
-    place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    place = Checkpoints(folder / "checkpoints", PHASES).newest()
     if where == "evaluating":
         assert place == ("offline", 40)
         assert ("offline", 40) in steps(folder, "train")
@@ -335,7 +338,7 @@ def test_without_an_intact_checkpoint_the_way_out_is_named(tmp_path):
     checkpoints.save(checkpoint.Place("offline", 1), {"w": np.zeros(2)})
     (checkpoints.path(checkpoint.Place("offline", 1)) / checkpoint.META).unlink()
     with pytest.raises(UserError, match=r"no checkpoint is intact.*offline-1.*--resume=never"):
-        running.starting_place(tmp_path, checkpoints, {"offline": None})
+        starting_place(tmp_path, checkpoints, {"offline": None})
 
 
 @pytest.fixture
@@ -345,7 +348,7 @@ def unfinished(make, monkeypatch):
         patch.setattr(FakeSlots, "play", after_calls(5, FakeSlots.play, killed))
         with pytest.raises(Killed):
             running.run(make())
-    return records.folder_of(running.locate(make(), running.suite.DOMAINS["cube-single"])[0])
+    return FINE_TUNING.folder(locate(make())[0])
 
 
 def test_what_may_not_change_is_named(unfinished, make):
@@ -409,7 +412,7 @@ def test_must_names_the_nearest_run(make, unfinished):
 HOLD = """
 import sys, time, pathlib
 from experiments.training import lock
-with lock.held(pathlib.Path(sys.argv[1]), wait=False):
+with lock.hold(pathlib.Path(sys.argv[1]), wait=False):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -450,19 +453,19 @@ def test_a_cloning_is_waited_for(tmp_path):
 
 def poison(patch, replicas):
     """Their critics have parameters that are no numbers, from the start of the offline phase."""
-    load_cloned = trainer.load_cloned
+    load_pretrained = running.load_pretrained
 
     def poisoned(agents, velocity):
-        made = load_cloned(agents, velocity)
+        made = load_pretrained(agents, velocity)
         if "critic" in made.train.params:
             layer = made.train.params["critic"]["Dense_0"]
             layer["kernel"] = layer["kernel"].at[replicas].set(np.nan)
         return made
 
-    patch.setattr(trainer, "load_cloned", poisoned)
+    patch.setattr(running, "load_pretrained", poisoned)
 
 
-def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, monkeypatch, capsys, unbroken):
+def test_a_diverged_replica_is_in_the_rows_and_the_other_does_not_notice(make, monkeypatch, capsys, unbroken):
     """Through a restart."""
     poison(monkeypatch, 1)
     with monkeypatch.context() as patch:
@@ -470,19 +473,19 @@ def test_a_frozen_replica_is_in_the_rows_and_the_other_does_not_notice(make, mon
         with pytest.raises(Killed):
             running.run(make())
     folder = running.run(make())
-    assert "task 1, seed 2 is frozen: offline update 0 was not finite" in capsys.readouterr().err
+    assert "task 1, seed 2 diverged: offline update 0 was not finite" in capsys.readouterr().err
     of_first = lambda text: [line for line in text.splitlines() if b",1,fql,1," in line]
     for table in ("train", "eval"):
         rows = read_csv(folder / f"{table}.csv")
-        frozen = {(row["seed"], row["phase"]) for row in rows if row["status"] == "frozen"}
-        assert frozen == {("2", "offline"), ("2", "online")}
+        diverged = {(row["seed"], row["phase"]) for row in rows if row["status"] == "diverged"}
+        assert diverged == {("2", "offline"), ("2", "online")}
         expected = of_first(unbroken[f"{folder.name}/{table}"])
         assert of_first((folder / f"{table}.csv").read_bytes()) == expected
         assert expected
     assert "seeds x episodes" in summarise(folder)
 
 
-def test_if_all_are_frozen_the_run_fails(make, monkeypatch):
+def test_if_all_diverge_the_run_fails(make, monkeypatch):
     poison(monkeypatch, slice(None))
     with pytest.raises(records.Diverged, match=r"seed 1: offline update 0 was not finite, and no replica is left"):
         running.run(make())
@@ -497,7 +500,7 @@ REAL = {
 def command(config):
     """Of main.py, for what `make` gives."""
     settings = configuration.flatten(config)
-    flags = {flag: settings[key] for flag, key in configuration.FLAG_KEYS.items() if settings[key] is not None}
+    flags = {flag: settings[key] for flag, key in configuration.flags().items() if settings[key] is not None}
     flags |= {"agent": "fql", "env": "cube-single-task1", "protocol": "quick", "seeds": "1,2"}
     flags["config.online.save_interval"] = settings["online.save_interval"]
     flags |= {"config.agent.hidden_dims": "8,8", "config.agent.flow_steps": 2, "config.train.batch_size": 16}
@@ -514,9 +517,9 @@ def wait_for(path, process):
 
 def test_real_signals(tmp_path, make):
     """SIGTERM, which reaches the simulators' processes too; then kill -9; then to the end."""
-    settings = {configuration.FLAG_KEYS[flag].replace(".", "__"): value for flag, value in REAL.items()}
+    settings = {configuration.flags()[flag].replace(".", "__"): value for flag, value in REAL.items()}
     config = make(**settings)
-    folder = records.folder_of(running.locate(config, running.suite.DOMAINS["cube-single"])[0])
+    folder = FINE_TUNING.folder(locate(config)[0])
 
     def started():
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -529,7 +532,7 @@ def test_real_signals(tmp_path, make):
     assert process.returncode == cli.EXIT_INTERRUPTED == 75, error
     assert "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted by SIGTERM; the same command goes on from there"
-    place = Checkpoints(folder / "checkpoints", running.PHASES).newest()
+    place = Checkpoints(folder / "checkpoints", PHASES).newest()
     assert 250 <= place.step < 3000
     with started() as process:
         wait_for(folder / "checkpoints" / f"offline-{place.step // 250 * 250 + 250}", process)

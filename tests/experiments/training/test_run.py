@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-import experiments.training.run
-from envs import DOMAINS
+import experiments.training.inputs
 from experiments import config as configuration
 from experiments.analysis.rows import read_runs, sources
 from experiments.analysis.summary import summarise
 from experiments.training.csv_rows import read_csv
-from experiments.training.run import load_data, locate, run
+from experiments.training.inputs import load_data, locate
+from experiments.training.run import run
 from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.files import sha256_json
@@ -100,15 +100,15 @@ def test_same_command_twice_same_rows(first, place):
 
 def test_streaming_changes_no_row_and_is_decided_by_size(first, place, monkeypatch, capsys):
     """Said before anything is loaded."""
-    monkeypatch.setattr(experiments.training.run, "RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr(experiments.training.inputs, "RESIDENT_SHARE", 0.0)
     streamed = run(make_config(place, "streamed", env="cube-single", tasks="1,2", num_seeds=2))
     printed = capsys.readouterr().out
     assert printed.index(" GiB): streamed, from ") < printed.index("task 1: solved in")
     assert re.search(r"data: 2,000 transitions, 0.00 GiB \(the device has [1-9]", printed)
     for table in ("train.csv", "eval.csv"):
         assert (first / table).read_bytes() == (streamed / table).read_bytes()
-    domain, asked = DOMAINS["cube-single"], make_config(place, "streamed", overrides={"data.resident": "true"})
-    assert isinstance(load_data(asked, domain, locate(asked, domain)[1]), Dataset)
+    asked = make_config(place, "streamed", overrides={"data.resident": "true"})
+    assert isinstance(load_data(asked, locate(asked)[1]), Dataset)
 
 
 def test_one_replica_alone_equals_itself_among_others(first, place):
@@ -134,7 +134,7 @@ def test_kl_budgets_are_replicas_that_equal_runs_of_their_own(place):
     assert len(rows(both, "eval", phase="bc")) == 8
     # A table takes them apart, and the run alone for what it is: the same as one of them.
     (source,) = sources(read_runs([both, alone]), "offline")
-    assert {line.method for line in source.curves} == {"TRQAM (kl_budget=0.5)", "TRQAM (kl_budget=2.0)"}
+    assert set(source.rows.method) == {"TRQAM (kl_budget=0.5)", "TRQAM (kl_budget=2.0)"}
     text = summarise(both)
     assert "1, kl_budget=0.5" in text
     assert text.count("of its budget of 0.5;") == text.count("of its budget of 2;") == 1
@@ -175,7 +175,7 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
     content = json.loads(text) | {"env": "scene"}
     del content["digest"]
     meta.write_text(json.dumps(content | {"digest": sha256_json(content)}))
-    with pytest.raises(UserError, match="was cloned on scene"):
+    with pytest.raises(UserError, match="was trained on scene"):
         run(other)
     meta.write_text(text)
     with pytest.raises(UserError, match="not a checkpoint"):
@@ -209,7 +209,7 @@ def test_not_a_number_is_loud_and_leaves_its_rows(place):
     ):
         run(make_config(place, "diverged", overrides={"agent.rho": "1e38"}))
     (folder,) = (place / "runs" / "diverged" / "cube-single").glob("trqam-*")
-    assert [row["status"] for row in rows(folder, "train")] == ["frozen"]
+    assert [row["status"] for row in rows(folder, "train")] == ["diverged"]
     assert not (folder / "DONE").exists()
 
 
@@ -223,7 +223,7 @@ def test_cloning_alone(place):
 
 def test_summary_shows_both_policies_and_a_plot(first):
     text = summarise(first)
-    assert "cloned policy" in text
+    assert "BC policy" in text
     assert "trqam, 60 updates" in text
     assert "of its budget" in text
     assert (first / "summary.png").stat().st_size > 10_000
@@ -248,6 +248,12 @@ def test_errors_of_the_command_line(arguments, words, tmp_path):
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert all(word in line for word in words), line
     assert not (tmp_path / "runs").exists()
+
+
+def test_help_has_every_flag():
+    result = subprocess.run([*MAIN, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for flag in ("--env", "--offline_steps", "--[no]balanced_sampling", "--kl_budget_online", "--agent"):
+        assert flag in result.stdout
 
 
 def test_list():

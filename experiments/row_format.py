@@ -1,0 +1,26 @@
+"""The words of rows and run folders: written by runs, read by everything else. Imports no JAX."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: The phases of a run, in their order, as checkpoints and rows name them.
+PHASES = ("bc", "offline", "online")
+#: The column `status`.
+OK, DIVERGED = "ok", "diverged"
+#: How the folder of a BC stage begins. Folders of earlier versions are named so.
+BC_PREFIX = "cloned"
+
+
+def variant_text(settings: Mapping[str, Any]) -> str:
+    """{"inv_temp": 3.0, "kl_budget": 0.5} as the column `variant` has it: the agent's settings first, by name."""
+    keys = sorted(settings, key=lambda key: ("." in key, key))
+    return ", ".join(f"{key}={settings[key]}" for key in keys)
+
+
+def parse_variant(text: str) -> dict[str, float]:
+    """The swept settings that the column `variant` of a file names. A ValueError if it holds something else."""
+    settings = {}
+    for part in text.split(", ") if text else []:
+        key, _, value = part.partition("=")
+        settings[key] = float(value)
+    return settings
