@@ -28,7 +28,7 @@ if what == "crash":
 if what == "slow" and not (folder / "train.csv").exists():
 
     def stop(*_):
-        (folder / "train.csv").write_text("phase,step,loss\noffline,7,0\n")
+        (folder / "train.csv").write_text("task,seed,phase,step,loss\n1,0,offline,7,0\n")
         print("interrupted; the same command goes on from there", file=sys.stderr)
         sys.exit(75)
 

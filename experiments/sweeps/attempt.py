@@ -1,4 +1,4 @@
-"""Become a job of a sweep: python experiments/attempt.py SWEEP_FOLDER NAME. Imports no JAX.
+"""Become a job of a sweep: python experiments/sweeps/attempt.py SWEEP_FOLDER NAME. Imports no JAX.
 
 The process is replaced by the run, so that whoever started it hears the run's own exit status, and a signal to it
 reaches the run itself, once.
@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # a checkout works without being installed
 
-from experiments.sweeps import manifest
+from experiments.sweeps import logs, manifest
 
 
 def become(folder: str, name: str) -> None:
@@ -18,7 +18,7 @@ def become(folder: str, name: str) -> None:
     sweep = manifest.read(pathlib.Path(folder))
     command = [sys.executable, "-u", sweep.program, *sweep.jobs[name].argv]
     descriptor = os.open(sweep.log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(descriptor, manifest.start_line(command).encode())
+    os.write(descriptor, logs.start_line(command).encode())
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.chdir(sweep.cwd)

@@ -8,7 +8,8 @@ import time
 import cluster
 import pytest
 
-from experiments.sweeps import engines, manifest
+from experiments.sweeps import manifest, states
+from experiments.sweeps import slurm as slurm_engine
 from experiments.training.csv_rows import read_csv
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -54,8 +55,8 @@ def wait_for(condition, seconds, *, hurry=True):
 
 
 def kinds(one):
-    queue = engines.in_slurm(one)
-    return {name: manifest.state(one, job, queue).kind for name, job in one.jobs.items()}
+    queue = slurm_engine.under_way(one)
+    return {name: states.state(one, job, queue).kind for name, job in one.jobs.items()}
 
 
 def test_a_preempted_job_is_requeued_and_leaves_the_rows_of_one_that_was_not(slurm, tmp_path):
@@ -96,7 +97,7 @@ def stand_ins(tmp_path):
 
 
 def test_a_job_whose_time_is_over_is_requeued_and_what_comes_after_it_waits(slurm, stand_ins):
-    engines.submit_slurm(stand_ins, [], [], {"time": 2, "signal_delay_s": 100})
+    slurm_engine.submit(stand_ins, [], [], {"time": 2, "signal_delay_s": 100})
     wait_for(lambda: list(stand_ins.folder.parent.glob("maze/*/under-way")), 60)
     assert kinds(stand_ins) == {"fql/maze": "running", "fql/cube": "queued"}
     wait_for(lambda: set(kinds(stand_ins).values()) == {"done"}, 240)
@@ -107,7 +108,7 @@ def test_a_job_whose_time_is_over_is_requeued_and_what_comes_after_it_waits(slur
 
 
 def test_a_cancelled_job_is_not_requeued(slurm, stand_ins):
-    engines.submit_slurm(stand_ins, [], [], {"time": 30})
+    slurm_engine.submit(stand_ins, [], [], {"time": 30})
     wait_for(lambda: list(stand_ins.folder.parent.glob("maze/*/under-way")), 60)
     ask("scancel", manifest.read_json(stand_ins.folder / "submitted.json")["fql/maze"])
     wait_for(lambda: kinds(stand_ins) == {"fql/maze": "interrupted", "fql/cube": "waiting"}, 120)

@@ -1,0 +1,121 @@
+"""The jobs of a sweep on this machine, some at a time. Imports no JAX."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from experiments.cli import EXIT_INTERRUPTED
+from experiments.sweeps import attempt, logs
+from experiments.sweeps.manifest import Job, Sweep
+from experiments.training import interrupt
+
+POLL_SECONDS = 0.1
+ENDS = {0: "done", EXIT_INTERRUPTED: "interrupted"}  # by exit status
+Say = Callable[[str], None]
+Environment = Mapping[str, str]
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu for gpu in named.split(",") if gpu]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.split() if found.returncode == 0 else []
+
+
+def environments(count: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """Of `count` jobs at a time: the GPUs in turn; a job has several, or several jobs share one."""
+    if not gpus:
+        return [{} for _ in range(count)]
+    result = [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i::count] or [gpus[i % len(gpus)]])} for i in range(count)]
+    sharing = -(-count // len(gpus))
+    if sharing > 1 and not {"XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"} & os.environ.keys():
+        for environment in result:
+            environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / sharing:.2f}"
+    return result
+
+
+def run(sweep: Sweep, done: Collection[str], environments: Sequence[Environment], say: Say) -> None:
+    """Run the sweep's jobs, as many at a time as there are environments, each after the jobs that it names.
+
+    done: names of jobs that need not run. One that fails stops none but those that come after it. A signal makes all
+    of them checkpoint and stop, and raises Interrupted when they have.
+    """
+    pool = _Pool(sweep, done, environments, say)
+    with interrupt.watched():
+        while pool.has_work():
+            if interrupt.pending():
+                pool.stop()
+            pool.start_ready()
+            time.sleep(POLL_SECONDS)
+            pool.collect_ended()
+
+
+class _Pool:
+    """Jobs that wait, that run, and that are done, and the environments that are free."""
+
+    def __init__(self, sweep: Sweep, done: Collection[str], environments: Sequence[Environment], say: Say):
+        self._sweep, self._say = sweep, say
+        self._done = set(done)
+        self._waiting = dict(sweep.jobs)
+        self._running: dict[str, tuple[subprocess.Popen, Environment]] = {}
+        self._free = list(environments)
+        self._stopping = False
+
+    def has_work(self) -> bool:
+        """Whether a job runs, or could."""
+        return bool(self._running or self._ready())
+
+    def _ready(self) -> list[str]:
+        return [name for name, job in self._waiting.items() if set(job.after) <= self._done]
+
+    def start_ready(self) -> None:
+        """Start as many jobs as there are free environments."""
+        for name in self._ready()[: len(self._free)]:
+            environment = self._free.pop(0)
+            self._running[name] = _start(self._sweep, self._waiting.pop(name), environment), environment
+            self._say(" ".join(["started", name, *(f"{key}={value}" for key, value in environment.items())]))
+
+    def stop(self) -> None:
+        """Ask every job that runs to checkpoint and stop, once, and start no other."""
+        if self._stopping:
+            return
+        self._say(f"{len(self._running)} job(s) are asked to checkpoint and stop")
+        self._stopping = True
+        self._waiting.clear()
+        for process, _ in self._running.values():
+            process.terminate()
+
+    def collect_ended(self) -> None:
+        """Write down how jobs ended, and free their environments."""
+        for name, (process, environment) in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[name]
+                self._free.append(environment)
+                self._end(name, process.returncode)
+
+    def _end(self, name: str, status: int) -> None:
+        if self._stopping and status == -signal.SIGTERM:  # before it had come to listen for signals: nothing is lost
+            status = EXIT_INTERRUPTED
+        with self._sweep.log(name).open("a") as log:
+            log.write(logs.end_line(status))
+        if status == 0:
+            self._done.add(name)
+        self._say(f"{ENDS.get(status, 'failed')} {name}")
+
+
+def _start(sweep: Sweep, job: Job, environment: Environment) -> subprocess.Popen:
+    """In a session of its own: Ctrl-C at the terminal reaches the pool alone, which passes it on."""
+    sweep.log(job.name).parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, attempt.__file__, str(sweep.folder), job.name]
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
+    )

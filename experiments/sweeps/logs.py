@@ -1,0 +1,70 @@
+"""The log of a job: the output of its attempts, between the lines `== start` and `== end`. Imports no JAX."""
+
+import os
+import pathlib
+import platform
+import re
+import signal
+import time
+from typing import NamedTuple
+
+
+class Attempt(NamedTuple):
+    """The last time that a job was started, as its log has it."""
+
+    pid: int | None
+    host: str
+    status: int | None  # None: it has not ended, or nobody was left to say so
+    error: str
+
+    def is_running(self, program: str) -> bool:
+        """Whether the process is there, as far as this machine can tell."""
+        if self.status is not None or self.pid is None or self.host != platform.node():
+            return False
+        try:
+            return os.fsencode(program) in pathlib.Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+
+def start_line(command: list[str]) -> str:
+    """The line of a log that an attempt begins with, for the process that writes it; what is before may have no end."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"\n== start: pid {os.getpid()} on {platform.node()}, {when}: {' '.join(command)}\n"
+
+
+def end_line(status: int | str) -> str:
+    """The line of a log that an attempt ends with."""
+    return f"\n== end: status {status}\n"
+
+
+def last_attempt(log: pathlib.Path) -> Attempt | None:
+    """None if the job was never started."""
+    if not log.exists():
+        return None
+    text = log.read_text(errors="replace")
+    pid, host = None, ""
+    starts = list(re.finditer(r"^== start: pid (\d+) on (.*), \S+ \S+: .*$", text, re.MULTILINE))
+    if starts:
+        pid, host = int(starts[-1][1]), starts[-1][2]
+        text = text[starts[-1].end() :]
+    ends = re.findall(r"^== end: status (-?\d+)$", text, re.MULTILINE)
+    status = int(ends[-1]) if ends else None
+    return Attempt(pid, host, status, _error(text, status))
+
+
+def _error(text: str, status: int | None) -> str:
+    """The last line that says `error:`, else the last one at all, and the signal that ended the process."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("== ")]
+    words = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "")
+    number = _signal_number(status or 0)
+    if number in set(signal.Signals):
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        killed = f"ended by {signal.Signals(number).name}{hint}"
+        return f"{killed}; {words}" if words else killed
+    return words or f"ended with status {status}"
+
+
+def _signal_number(status: int) -> int:
+    """Of the signal that a status speaks of: negative as Python has it, 128 more as a shell; else no signal's."""
+    return -status if status < 0 else status - 128

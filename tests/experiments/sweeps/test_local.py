@@ -1,0 +1,82 @@
+"""A sweep on this machine, with a stand-in for main.py."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from made_sweeps import ROOT, diary, kinds, order, run, wait_for
+
+from experiments.sweeps import local, states
+
+
+def test_a_pool_runs_the_cloning_first_and_the_others_after_a_failure(sweep):
+    order(sweep, trqam__cube="fail", qam__cube="crash")
+    said = run(sweep, [{"CUDA_VISIBLE_DEVICES": "5"}])
+    assert [name for name, _ in diary(sweep)] == ["cloning/cube", "trqam/cube", "qam/cube", "fql/cube", "fql/maze"]
+    assert {gpu for _, gpu in diary(sweep)} == {"5"}
+    assert said[-1] == "done fql/maze"
+    failed = {"trqam/cube": "failed", "qam/cube": "failed"}
+    assert kinds(sweep) == {**dict.fromkeys(sweep.jobs, "done"), **failed}
+    assert "asked to fail" in states.state(sweep, sweep.jobs["trqam/cube"], {}).error
+    assert "SIGKILL" in states.state(sweep, sweep.jobs["qam/cube"], {}).error
+    order(sweep)
+    run(sweep)
+    assert set(kinds(sweep).values()) == {"done"}
+    assert len(diary(sweep)) == 7  # what was done is not started again
+
+
+def test_nothing_is_started_after_a_cloning_that_failed(sweep):
+    order(sweep, cloning__cube="fail")
+    run(sweep)
+    assert sorted(name for name, _ in diary(sweep)) == ["cloning/cube", "fql/maze"]
+    assert kinds(sweep)["qam/cube"] == "waiting"
+
+
+def test_so_many_at_a_time_until_a_signal_stops_all_and_the_same_goes_on(sweep):
+    order(sweep, **dict.fromkeys(("trqam__cube", "qam__cube", "fql__cube"), "slow"))
+    pool = subprocess.Popen(
+        [sys.executable, "-c", POOL, str(sweep.folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: len(list(sweep.folder.parent.glob("cube/*/under-way"))) == 2)
+        assert list(kinds(sweep).values()) == ["done", "running", "running", "waiting", "done"]
+    finally:
+        pool.send_signal(signal.SIGINT)
+        said, _ = pool.communicate(timeout=20)
+    assert pool.returncode == os.EX_TEMPFAIL, said
+    assert list(kinds(sweep).values()) == ["done", "interrupted", "interrupted", "waiting", "done"]
+    assert states.state(sweep, sweep.jobs["qam/cube"], {}).place == "offline 7"
+    order(sweep)
+    run(sweep)
+    assert set(kinds(sweep).values()) == {"done"}
+
+
+POOL = """
+import pathlib, sys
+from experiments import cli
+from experiments.sweeps import local, manifest
+from experiments.training import interrupt
+sweep = manifest.read(pathlib.Path(sys.argv[1]))
+try:
+    local.run(sweep, [], [{}, {}], print)
+except interrupt.Interrupted as error:
+    cli.fail(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "gpus", "expected"),
+    [
+        (2, [], ["", ""]),
+        (2, ["0", "1"], ["0", "1"]),
+        (2, ["0", "1", "2"], ["0,2", "1"]),
+        (3, ["4", "6"], ["4 0.45", "6 0.45", "4 0.45"]),
+    ],
+)
+def test_gpus_go_round(monkeypatch, count, gpus, expected):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    assert [" ".join(place.values()) for place in local.environments(count, gpus)] == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert local.visible_gpus() == ["2", "3"]

@@ -1,0 +1,60 @@
+"""The states that jobs leave behind."""
+
+import json
+
+import pytest
+
+from experiments.sweeps import states
+from experiments.sweeps.states import State
+
+ROWS = """env,task,seed,phase,step,loss,variant
+cube,1,7,offline,20,0.5,"inv_temp=3.0, kl_budget=0.5"
+cube,1,7,offline,1040,0.4,"inv_temp=3.0, kl_budget=0.5"
+"""
+START = "== start: pid 1 on elsewhere, 2026-01-01 00:00:00: python main.py\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "run", "expected"),
+    [
+        (None, [], State("waiting")),
+        (None, ["config.json"], State("interrupted")),
+        (START, [], State("interrupted")),
+        (START + "half\r a bar\n== end: status 75\n", ["train.csv"], State("interrupted", "offline 1,040")),
+        (START + "error: bad\nmore\n\n== end: status 1\n", ["config.json"], State("failed", "", "error: bad")),
+        (START + "Traceback\n  x\nKeyError: 3\n== end: status 1\n", [], State("failed", "", "KeyError: 3")),
+        (START + "\n== end: status -9\n", [], State("failed", "", "ended by SIGKILL (out of memory?)")),
+        (START + "x\n== end: status 139\n", [], State("failed", "", "ended by SIGSEGV; x")),
+        (START + "\n== end: status 3\n", [], State("failed", "", "ended with status 3")),
+        (START + "error: old\n== end: status 1\n" + START, [], State("interrupted")),
+        (START + "error: old\n== end: status 1\n", ["DONE", "train.csv"], State("done", "offline 1,040")),
+    ],
+)
+def test_states_are_read_from_what_is_left_behind(sweep, log, run, expected):
+    wanted = sweep.jobs["fql/cube"]
+    if log:
+        sweep.log(wanted.name).parent.mkdir()
+        sweep.log(wanted.name).write_text(log)
+    for index, other in enumerate(("trqam/cube", wanted.name) if run else ()):  # it finds its own
+        folder = sweep.folder.parent / "cube" / f"fql-{index}"
+        folder.mkdir(parents=True)
+        nested = {"agent_name": "fql", "run": {"part": other, "group": "g"}, "notes": {}}
+        (folder / "config.json").write_text(json.dumps(nested))
+    if "train.csv" in run:
+        torn = "" if "DONE" in run else "cube,1,7,onl"
+        (folder / "train.csv").write_text(ROWS + torn)
+    if "DONE" in run:
+        (folder / "DONE").touch()
+    assert states.state(sweep, wanted, {}) == expected
+    if expected.kind != "done":
+        assert states.state(sweep, wanted, {wanted.name: "queued"}).kind == "queued"
+
+
+def test_a_run_of_an_earlier_version_has_later_settings_at_their_defaults(sweep):
+    setting = "agent.actor_hidden_dims"
+    with_widths = lambda widths: sweep.jobs["fql/cube"]._replace(settings={"agent_name": "fql", setting: widths})
+    folder = sweep.folder.parent / "cube" / "fql-1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"agent_name": "fql"}')
+    assert states.run_folder(sweep, with_widths(None)) == folder
+    assert states.run_folder(sweep, with_widths([8])) is None
