@@ -1,42 +1,48 @@
-"""The cells of the paper's table: for every method and scope, mean and deviation over seeds, and what is missing.
+"""The cells of the papers' tables: for every method and scope, mean and deviation over seeds, and what is missing.
 
-A scope is what the published tables call so: a domain with its data ("cube-double-play"), a task by OGBench's full
-name, or "all". The convention is the TRQAM paper's: a domain's tasks are averaged per seed, then mean and sample
-standard deviation over seeds in percent; "all" is the mean of the ten domains' means, each rounded half up.
+A scope is what the published tables call so: a domain's title ("cube-double-play"), a task's full name, or "all". The
+convention is the TRQAM paper's: a domain's tasks are averaged per seed, then mean and sample standard deviation over
+seeds in percent; "all" is the mean of the means of a suite's benchmark domains, each rounded half up.
 """
 
 import math
-import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 import envs
-from experiments.analysis.rows import Point, Source
-from experiments.training.csv_rows import read_csv
+from experiments.analysis.rows import DIVERGED, MISSING, NO_TASK, OK, REPLICA, Source, groups
 from trqam_jax.errors import UserError
 
 ALL = "all"
+VALUES = ("final", "best", "last_k")  # which of the evaluations up to a step counts
 
 
 class Cell(NamedTuple):
-    """In percent. counts: {what: (how many there are, how many a complete cell has)}; frozen: replicas left out."""
+    """In percent. counts: {what: (how many there are, how many a complete cell has)}; diverged: replicas left out."""
 
     mean: float | None
     std: float | None
     counts: dict[str, tuple[int, int]]
-    frozen: int = 0
+    diverged: int = 0
 
     @property
     def complete(self) -> bool:
         return self.mean is not None and not self.marks
 
     @property
+    def percent(self) -> int:
+        """The mean as tables print it; only of a cell that has one."""
+        assert self.mean is not None
+        return rounded(self.mean)
+
+    @property
     def marks(self) -> list[str]:
         """What is missing, in words."""
         short = [f"{have}/{of} {what}" for what, (have, of) in self.counts.items() if have < of]
-        return short + [f"{self.frozen} frozen"] * bool(self.frozen)
+        return short + [f"{self.diverged} diverged"] * bool(self.diverged)
 
 
 class Results(NamedTuple):
@@ -55,25 +61,38 @@ class Choice(NamedTuple):
     step None: the last step that any replica of the source has reached; one that has not is missing.
     """
 
-    value: str = "final"
+    value: str = "final"  # one of VALUES
     last: int = 1
     step: int | None = None
 
 
-def scope(domain: str, task: int | None = None) -> str:
-    """As the published tables spell it."""
-    known, _ = envs.parse_env(domain)
-    return f"{known.name}-{known.dataset}" if task is None else known.task_name(task)
+# ---- scopes
 
 
-BENCHMARK = [scope(domain.name) for domain in [domain for domain in envs.DOMAINS.values() if domain.benchmark]]
-SCOPES = [scope(name) for name in envs.DOMAINS]
+def scope(env: str, task: int | None = None) -> str:
+    """A domain, or one of its tasks, as the published tables spell it."""
+    domain, _ = envs.parse_env(env)
+    return domain.title if task is None else domain.task_name(task)
 
 
 def parse_scope(text: str) -> tuple[str, int | None]:
     """The domain, and the task if the name has one."""
-    domain, task = envs.parse_env(text)
-    return domain.name, task if "-task" in text else None
+    domain, task = envs.split_env(text)
+    return domain.name, task
+
+
+def is_all(name: str) -> bool:
+    """Whether the scope is the benchmark of a whole suite."""
+    return name == ALL or name.startswith(f"{ALL} ")
+
+
+def benchmarks() -> dict[str, list[str]]:
+    """{suite: the scopes of its benchmark domains}, of the suites that have some."""
+    result: dict[str, list[str]] = {}
+    for domain in envs.DOMAINS.values():
+        if domain.benchmark:
+            result.setdefault(domain.suite, []).append(domain.title)
+    return result
 
 
 def rounded(percent: float) -> int:
@@ -81,131 +100,105 @@ def rounded(percent: float) -> int:
     return math.floor(round(percent, 4) + 0.5)
 
 
+# ---- which evaluations count
+
+
 def step_of(source: Source, choice: Choice) -> int:
     """The step that the source's values are taken at."""
-    steps = sorted({step for curve in source.curves.values() for step in curve})
+    steps = sorted(source.rows.step[source.rows.status != MISSING].unique())
     if choice.step is None:
-        return steps[-1]
+        return int(steps[-1])
     if choice.step not in steps:
         raise UserError(f"--step={choice.step}: {source.name} evaluated at {', '.join(map(str, steps))}")
     return choice.step
 
 
-def value(curve: dict[int, Point], step: int, choice: Choice) -> Point | None:
-    """What counts of a curve; not "ok" if a part of it is not; None if the curve does not reach the step."""
-    if step not in curve:
-        return None
-    used = [curve[s] for s in sorted(curve) if s <= step]
-    if choice.value == "last_k" and len(used) < choice.last:
-        raise UserError(f"--last={choice.last}: there are only {len(used)} evaluations up to step {step}")
-    used = used[-1:] if choice.value == "final" else used[-choice.last :] if choice.value == "last_k" else used
-    successes = [point.success for point in used]
-    success = max(successes) if choice.value == "best" else float(np.mean(successes))
-    return Point(success, next((point.status for point in used if point.status != "ok"), "ok"))
+def values(source: Source, choice: Choice) -> pd.DataFrame:
+    """What counts of every replica: a frame of method, env, task, seed, success, status and end.
+
+    status: DIVERGED if an evaluation that counts is, MISSING of a replica that has not evaluated at the step.
+    end: the step of its last evaluation, 0 without one.
+    """
+    step = step_of(source, choice)
+    evaluated = source.rows[source.rows.status != MISSING]
+    reached = evaluated.loc[evaluated.step == step, REPLICA]
+    used = evaluated[evaluated.step <= step].merge(reached, on=REPLICA).sort_values("step", kind="stable")
+    if choice.value != "best":
+        used = _last(used, choice.last if choice.value == "last_k" else 1, step)
+    counted = used.groupby(REPLICA, sort=False).agg(
+        success=("success", "max" if choice.value == "best" else "mean"),
+        status=("status", lambda status: OK if (status == OK).all() else DIVERGED),
+    )
+    ends = evaluated.groupby(REPLICA, sort=False).step.max().rename("end")
+    replicas = source.rows[REPLICA].drop_duplicates().join(counted, on=REPLICA).join(ends, on=REPLICA)
+    return replicas.fillna({"status": MISSING, "end": 0}).astype({"end": int}).reset_index(drop=True)
 
 
-Tasks = dict[int | None, dict[int, Point]]  # {task: {seed: what counts}}
+def _last(rows: pd.DataFrame, number: int, step: int) -> pd.DataFrame:
+    """The last evaluations of every replica. rows: in the order of steps."""
+    counts = rows.groupby(REPLICA, sort=False).size()
+    if (counts < number).any():
+        raise UserError(f"--last={number}: there are only {counts.min()} evaluations up to step {step}")
+    return rows.groupby(REPLICA, sort=False).tail(number)
 
 
-def tasks_of(source: Source, choice: Choice) -> dict[tuple[str, str], Tasks]:
-    """{(method, domain): tasks}, of the replicas that reach the step. A method that none reaches has empty tasks."""
-    step, result = step_of(source, choice), {}
-    for line, curve in source.curves.items():
-        tasks = result.setdefault((line.method, line.domain), {})
-        point = value(curve, step, choice)
-        tasks.setdefault(line.task, {}).update({line.seed: point} if point else {})
-    return result
+# ---- cells
 
 
-def cell(tasks: Tasks, num_tasks: int, num_seeds: int) -> Cell:
-    """Tasks averaged per seed, then mean and deviation over the seeds that have all tasks that are there at all."""
-    ok = {t: {seed: point.success for seed, point in of.items() if point.status == "ok"} for t, of in tasks.items()}
-    ok = {task: by_seed for task, by_seed in ok.items() if by_seed}
-    seeds = sorted(set.intersection(*map(set, ok.values()))) if ok else []
-    means = [100 * float(np.mean([by_seed[seed] for by_seed in ok.values()])) for seed in seeds]
-    have = num_tasks if None in ok else len(ok)
+def cell(replicas: pd.DataFrame, num_tasks: int, num_seeds: int) -> Cell:
+    """Tasks averaged per seed, then mean and deviation over the seeds that have all tasks that are there at all.
+
+    replicas: rows of `values` of one method and domain.
+    """
+    by_seed = replicas[replicas.status == OK].pivot(index="seed", columns="task", values="success")
+    have = num_tasks if NO_TASK in by_seed else len(by_seed.columns)
+    means = 100 * by_seed.dropna().mean(axis=1).to_numpy()
     return Cell(
-        float(np.mean(means)) if means else None,
+        float(np.mean(means)) if len(means) else None,
         float(np.std(means, ddof=1)) if len(means) > 1 else None,
-        {"tasks": (have, num_tasks), "seeds": (len(seeds), num_seeds)},
-        sum(len(of) for of in tasks.values()) - sum(map(len, ok.values())),
+        {"tasks": (have, num_tasks), "seeds": (len(means), num_seeds)},
+        int((replicas.status == DIVERGED).sum()),
     )
-
-
-def all_domains(cells: dict[str, Cell]) -> Cell:
-    """The mean of the benchmark's rounded domain means; no mean unless every domain has one over all its tasks."""
-    own = {name: cells[name] for name in BENCHMARK if name in cells}
-    seeds = [cell.counts["seeds"] for cell in own.values()]
-    given = len(own) == len(BENCHMARK) and all(
-        cell.mean is not None and cell.counts["tasks"][0] == cell.counts["tasks"][1] for cell in own.values()
-    )
-    counts = {"domains": (sum(cell.complete for cell in own.values()), len(BENCHMARK)), "seeds": min(seeds)}
-    mean = float(np.mean([rounded(cell.mean) for cell in own.values()])) if given else None
-    return Cell(mean, None, counts, sum(cell.frozen for cell in own.values()))
 
 
 def results(source: Source, choice: Choice) -> list[Results]:
-    """Every method of a source, by domain, by task and, if it has a domain of the benchmark, for all."""
-    step, by_method = step_of(source, choice), {}
-    for (method, domain), tasks in tasks_of(source, choice).items():
-        cells, (known, _) = by_method.setdefault(method, {}), envs.parse_env(domain)
-        whole = {None: tasks[None]} if None in tasks else tasks
-        cells[scope(domain)] = cell(whole, known.num_tasks, source.num_seeds)
-        for task in sorted(tasks.keys() - {None}):
-            cells[scope(domain, task)] = cell({task: tasks[task]}, 1, source.num_seeds)
-    return [
-        _with_all(Results(method, source.name, source.protocol, step, cells)) for method, cells in by_method.items()
-    ]
+    """Every method of a source, by domain and by task; `with_alls` adds "all"."""
+    step, found = step_of(source, choice), []
+    for method, own in groups(values(source, choice), "method"):
+        cells: dict[str, Cell] = {}
+        for env, replicas in groups(own, "env"):
+            domain, _ = envs.parse_env(env)
+            whole, tasks = (replicas[replicas.task == NO_TASK], replicas[replicas.task != NO_TASK])
+            cells[scope(env)] = cell(tasks if whole.empty else whole, domain.num_tasks, source.num_seeds)
+            for task, of_task in groups(tasks, "task", sort=True):
+                cells[scope(env, task)] = cell(of_task, 1, source.num_seeds)
+        found.append(Results(method, source.name, source.protocol, step, cells))
+    return found
 
 
-def _with_all(row: Results) -> Results:
-    """The row with its "all", whatever stood there."""
-    cells = {name: cell for name, cell in row.cells.items() if name != ALL}
-    return row._replace(cells=cells | ({ALL: all_domains(cells)} if cells.keys() & set(BENCHMARK) else {}))
-
-
-class Publication(NamedTuple):
-    """A table that a paper gives."""
-
-    title: str
-    protocol: str
-
-
-PUBLISHED = {
-    "trqam_paper": Publication("the TRQAM paper, arXiv 2605.27079 (SQAM: arXiv 2610.10437)", "trqam"),
-    "qam_paper": Publication("the QAM paper, arXiv 2601.14234", "qam"),
-}
-PUBLISHED_STEPS = {"offline": 1_000_000, "online": 1_500_000}
-
-
-def published_rows(name: str) -> list[dict[str, str]]:
-    """The file's rows as text: method, scope, step, n_seeds, mean_percent, std_percent_ddof1 (may be empty)."""
-    return read_csv(pathlib.Path(__file__).parent / "published" / f"{name}.csv")
-
-
-def published(name: str, step: int) -> list[Results]:
-    """The published cells at a step, with "all" made from the domains as for any other results."""
-    rows = [row for row in published_rows(name) if int(row["step"]) == step]
-    if not rows:
-        steps = dict.fromkeys(row["step"] for row in published_rows(name))
-        raise UserError(f"{name} has nothing at step {step}, only at {', '.join(steps)}")
-    by_method: dict[str, dict[str, Cell]] = {}
+def with_alls(rows: Iterable[Results]) -> list[Results]:
+    """The rows with "all", where they have a benchmark domain. If they are of several suites: "all SUITE", of each."""
+    rows = list(rows)
+    scopes = {name for row in rows for name in row.cells}
+    present = {suite: own for suite, own in benchmarks().items() if scopes & set(own)}
+    result = []
     for row in rows:
-        seeds = {"seeds": (int(row["n_seeds"]),) * 2}
-        whole = {} if row["scope"] == ALL else {"tasks": (1, 1) if "singletask" in row["scope"] else (5, 5)}
-        std = float(row["std_percent_ddof1"]) if row["std_percent_ddof1"] else None
-        by_method.setdefault(row["method"], {})[row["scope"]] = Cell(float(row["mean_percent"]), std, whole | seeds)
-    return [
-        _with_all(Results(method, "published", PUBLISHED[name].protocol, step, cells))
-        for method, cells in by_method.items()
-    ]
+        alls = {
+            ALL if len(present) == 1 else f"{ALL} {suite}": all_domains(row.cells, own)
+            for suite, own in present.items()
+            if row.cells.keys() & set(own)
+        }
+        result.append(row._replace(cells=row.cells | alls))
+    return result
 
 
-def differing_alls(name: str, step: int, rows: Iterable[Results]) -> list[str]:
-    """Where the paper's own "all", rounded, is another number than the convention's: "DAC 36.49"."""
-    own = {r["method"]: r["mean_percent"] for r in published_rows(name) if r["scope"] == ALL and int(r["step"]) == step}
-    return [
-        f"{row.method} {own[row.method]}"
-        for row in rows
-        if rounded(float(own[row.method])) != rounded(row.cells[ALL].mean)
-    ]
+def all_domains(cells: dict[str, Cell], domains: Sequence[str]) -> Cell:
+    """The mean of the domains' rounded means; no mean unless every domain has one over all its tasks."""
+    own = [cells[name] for name in domains if name in cells]
+    seeds = [cell.counts["seeds"] for cell in own]
+    given = len(own) == len(domains) and all(
+        cell.mean is not None and cell.counts["tasks"][0] == cell.counts["tasks"][1] for cell in own
+    )
+    counts = {"domains": (sum(cell.complete for cell in own), len(domains)), "seeds": min(seeds)}
+    mean = float(np.mean([cell.percent for cell in own])) if given else None
+    return Cell(mean, None, counts, sum(cell.diverged for cell in own))

@@ -1,7 +1,9 @@
-"""A table of texts, as markdown or LaTeX."""
+"""A table of texts, as markdown or LaTeX, and rows as CSV."""
 
+import csv
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 
 class Bold(str):
@@ -72,6 +74,16 @@ def latex(grid: Grid) -> str:
             r"\end{table}",
         ]
     )
+
+
+FORMATS = {"markdown": markdown, "latex": latex}
+
+
+def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """The rows, {column: value}, under a header."""
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def _rows(grid: Grid) -> list[list[str]]:

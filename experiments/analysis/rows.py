@@ -1,117 +1,40 @@
-"""What runs left behind, read back as typed rows."""
+"""The one reader of what runs leave behind: their settings, and train.csv and eval.csv as pandas frames.
+
+A frame has the columns of its file, floats exactly as they were written, and these:
+
+    task        an integer; NO_TASK in rows of behaviour cloning, which uses no reward
+    status      "ok", or DIVERGED once a replica's losses were not finite
+    variant     in which settings a replica differs from others, like "inv_temp=3.0, kl_budget=0.5"; may be empty
+    method      how tables and figures call the agent, with the variant if there is one
+    total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones
+"""
 
 import csv
+import io
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from experiments.config import REPLICA_AXES, changes_results, flatten
-from experiments.training.csv_rows import read_csv
+import pandas as pd
+
+from experiments.config import changes_results, flatten, swept
+from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, parse_variant, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
-Row = dict[str, Any]
-
-
-class RunData(NamedTuple):
-    """One run's folder. config is flat, {"section.key": value}, without the notes on sources."""
-
-    folder: pathlib.Path
-    config: dict[str, Any]
-    versions: dict[str, str]
-    finished: bool
-    eval: list[Row]  # typed; `variant` is "" where the file has no such column
-
-
-def read_runs(paths: Iterable[pathlib.Path]) -> list[RunData]:
-    """The runs in these folders or below them, each once, in the order of their paths; a UserError if there is none.
-
-    Cloning stages are left out: they hold no evaluation.
-    """
-    folders: dict[pathlib.Path, pathlib.Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{path}: no such folder; expected a run's folder or a parent of some")
-        found = [file.parent for file in sorted(path.rglob("config.json")) if (file.parent / "eval.csv").exists()]
-        found = [folder for folder in found if not folder.name.startswith("cloned-")]
-        if not found:
-            raise UserError(f"{path}: no run there; a run's folder holds config.json and eval.csv")
-        for folder in found:
-            folders.setdefault(folder.resolve(), folder)
-    return [_read_run(folder) for folder in folders.values()]
-
-
-def read_train(folder: pathlib.Path) -> list[Row]:
-    """The typed rows of train.csv; none if the run has not got that far. Cloning's task is the empty text."""
-    return _read_rows(folder, "train.csv") if (folder / "train.csv").exists() else []
-
-
-def _read_run(folder: pathlib.Path) -> RunData:
-    config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run"))
-    config.pop("notes", None)
-    rows = [{"variant": "", **row} for row in _read_rows(folder, "eval.csv")]
-    versions = read_json(folder / "versions.json", ("trqam_jax", "jax"))
-    return RunData(folder, flatten(config), versions, (folder / "DONE").exists(), rows)
-
+NO_TASK = 0  # suites count their tasks from 1
+_EARLIER = {"frozen": DIVERGED}  # as the column `status` of version 0.1 has it
+MISSING = "missing"  # of a released file: not evaluated at this step
 
 _TEXTS = ("env", "agent", "phase", "status", "variant")
-_WHOLE = ("task", "seed", "step", "episodes")
-
-
-def _read_rows(folder: pathlib.Path, name: str) -> list[Row]:
-    """Typed rows. While a run goes on its last line may be half written: it is left out."""
-    path = folder / name
-    try:
-        rows = read_csv(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: damaged, no CSV ({error})") from None
-    if rows and not (folder / "DONE").exists() and not path.read_bytes().endswith(b"\n"):
-        rows.pop()
-    typed = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            typed.append({key: _typed(key, text) for key, text in row.items()})
-        except (TypeError, ValueError):
-            raise UserError(f"{path}: damaged in line {number}: {','.join(map(str, row.values()))!r:.120}") from None
-    return typed
-
-
-def _typed(key: str, text: str) -> Any:
-    """A number left empty is nan; the empty task stays."""
-    if key in _TEXTS or (key == "task" and not text):
-        return text + ""  # TypeError for a column that the line lacks
-    read: Callable[[str], Any] = int if key in _WHOLE else float
-    return read(text) if text else float("nan")
-
-
-class Point(NamedTuple):
-    """One evaluation of one replica; success is a fraction."""
-
-    success: float
-    status: str = "ok"
-
-
-class Line(NamedTuple):
-    """A replica, by its method's label. Task None: the mean over the domain's tasks, where no task's own is known."""
-
-    method: str
-    domain: str
-    task: int | None
-    seed: int
-
-
-Curves = dict[Line, dict[int, Point]]  # by step; the online phase counts on from the offline one
-
-
-class Source(NamedTuple):
-    """Results of one protocol."""
-
-    name: str
-    protocol: str
-    num_seeds: int  # of a complete cell
-    curves: Curves
-
+_INTEGERS = ("task", "seed", "step", "episodes")
+_NEEDED = {
+    "train.csv": ("task", "seed", "phase", "step"),
+    "eval.csv": ("env", "task", "agent", "seed", "phase", "step", "success", "status"),
+}
 
 #: As the papers spell them, where that is not the agent's name in capitals.
 METHODS = {
@@ -125,12 +48,286 @@ METHODS = {
 }
 
 
-def method(agent: str) -> str:
-    """How tables and figures call it."""
-    return METHODS.get(agent, agent.upper().replace("_", "-"))
+def label(agent: str, settings: Mapping[str, Any]) -> str:
+    """How tables and figures call a method, with the settings that tell its variants apart: QAM-E (inv_temp=3.0)."""
+    name = METHODS.get(agent, agent.upper().replace("_", "-"))
+    return f"{name} ({variant_text(settings)})" if settings else name
 
 
-def mixtures(runs: list[RunData], others: Mapping[str, str]) -> list[str]:
+# ---- runs
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run's folder. The module's docstring says what the frames `eval` and `train` hold."""
+
+    folder: pathlib.Path
+    config: Mapping[str, Any]  # flat, {"section.key": value}, without the notes on sources
+    versions: Mapping[str, str]
+    finished: bool
+    differing: Mapping[str, Any]  # settings in which it differs from the other runs of its agent, domain and protocol
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self.config["agent_name"]
+
+    @property
+    def offline_steps(self) -> int:
+        """How many updates come before the online phase."""
+        return self.config["train.offline_steps"]
+
+    @cached_property
+    def eval(self) -> pd.DataFrame:
+        """One row per evaluation and replica."""
+        return self._with_meaning(self._evals)
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """One row per interval of training and replica: means over its updates. Empty before the first is over."""
+        return self._with_meaning(self._read("train.csv"))
+
+    @cached_property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """For every text of the column `variant` of `eval` the settings that it names."""
+        return {variant_text(settings): settings for settings in self._settings(self._evals).values()}
+
+    @cached_property
+    def _evals(self) -> pd.DataFrame:
+        return self._read("eval.csv")
+
+    def _read(self, name: str) -> pd.DataFrame:
+        rows = _read_csv(self.folder / name, self.finished)
+        return rows if "variant" in rows else rows.assign(variant="")
+
+    def _settings(self, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        """For every text of the file's column `variant` what it names, and what sets the run apart from others."""
+        return {text: {**self.differing, **parse_variant(text)} for text in rows.variant.unique()}
+
+    def _with_meaning(self, rows: pd.DataFrame) -> pd.DataFrame:
+        settings = self._settings(rows)
+        return rows.assign(
+            variant=rows.variant.map({text: variant_text(own) for text, own in settings.items()}).astype(str),
+            method=rows.variant.map({text: label(self.agent, own) for text, own in settings.items()}).astype(str),
+            total_step=rows.step.where(rows.phase != "bc", 0) + self.offline_steps * (rows.phase == "online"),
+        )
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """The run in this folder, alone: `variant` and `method` name only what it sweeps itself."""
+    return _run(folder, _read_config(folder), {})
+
+
+def read_runs(paths: Iterable[pathlib.Path]) -> list[Run]:
+    """The runs in these folders or below them, each once, in the order of their paths; a UserError if there is none.
+
+    `variant` and `method` tell the runs apart. Stages of behaviour cloning are left out: they hold no evaluation.
+    """
+    folders = _find(paths)
+    configs = [_read_config(folder) for folder in folders]
+    differing = _differences(configs)
+    return [_run(*parts) for parts in zip(folders, configs, differing, strict=True)]
+
+
+def _run(folder: pathlib.Path, config: dict[str, Any], differing: dict[str, Any]) -> Run:
+    versions = read_json(folder / "versions.json", ("trqam_jax", "jax"))
+    run = Run(folder, config, versions, _is_finished(folder), differing)
+    _ = run.eval  # damage is named when runs are read, not when something is made of them
+    return run
+
+
+def _find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    folders: dict[pathlib.Path, pathlib.Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such folder; expected a run's folder or a parent of some")
+        found = [file.parent for file in sorted(path.rglob("config.json")) if (file.parent / "eval.csv").exists()]
+        found = [folder for folder in found if not folder.name.startswith(f"{BC_PREFIX}-")]
+        if not found:
+            raise UserError(f"{path}: no run there; a run's folder holds config.json and eval.csv")
+        for folder in found:
+            folders.setdefault(folder.resolve(), folder)
+    return [*folders.values()]
+
+
+def _read_config(folder: pathlib.Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
+    config.pop("notes", None)
+    return flatten(config)
+
+
+def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each run the settings in which runs of its agent, domain and protocol differ, like {"kl_budget": 0.5}.
+
+    Settings that a run sweeps are in its column `variant`.
+    """
+    kinds = [(config["agent_name"], config["env"], config["protocol"]) for config in configs]
+    results = []
+    for kind, config in zip(kinds, configs, strict=True):
+        alike = [other for other_kind, other in zip(kinds, configs, strict=True) if other_kind == kind]
+        told = [key for key in config if changes_results(key) and key not in swept(config)]
+        differing = [key for key in told if any(other.get(key) != config[key] for other in alike)]
+        results.append({key.removeprefix("agent."): config[key] for key in differing})
+    return results
+
+
+def last_step(folder: pathlib.Path) -> tuple[str, int] | None:
+    """Phase and step of the last row of the run's train.csv; None before there is one."""
+    rows = _read_csv(folder / "train.csv", _is_finished(folder))
+    return None if rows.empty else (rows.phase.iloc[-1], int(rows.step.iloc[-1]))
+
+
+# ---- files
+
+
+def _is_finished(folder: pathlib.Path) -> bool:
+    return (folder / "DONE").exists()
+
+
+def _read_csv(path: pathlib.Path, finished: bool) -> pd.DataFrame:
+    """The file's typed rows; none if it is not there yet. A UserError names the file and the line that is damaged."""
+    try:
+        text = _whole_lines(path, finished) or ",".join(_NEEDED[path.name]) + "\n"
+        lines = [(number, fields) for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1) if fields]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: damaged, no CSV ({error})") from None
+    (_, columns), *lines = lines
+    if missing := [column for column in _NEEDED[path.name] if column not in columns]:
+        raise UserError(f"{path}: damaged, it has no column {', '.join(missing)}")
+    # pandas would fill up a line that is too short.
+    torn = next(((number, fields) for number, fields in lines if len(fields) != len(columns)), None)
+    rows = None if torn else _typed(text, columns)
+    if rows is None or not rows.phase.isin(PHASES).all():
+        number, fields = torn or next((n, fields) for n, fields in lines if not _is_sound(columns, fields))
+        raise UserError(f"{path}: damaged in line {number}: {','.join(fields)!r:.120}")
+    return rows
+
+
+def _whole_lines(path: pathlib.Path, finished: bool) -> str:
+    """While a run goes on its last line may be half written: it is left out."""
+    data = path.read_bytes() if path.exists() else b""
+    return (data if finished else data[: data.rfind(b"\n") + 1]).decode()
+
+
+def _typed(text: str, columns: list[str]) -> pd.DataFrame | None:
+    """None if a number is none. A float that was left empty is nan; others are exact (as pandas reads since 3.1)."""
+    types = {column: "str" if column in _TEXTS else "Int64" if column in _INTEGERS else "float64" for column in columns}
+    try:
+        rows = pd.read_csv(
+            io.StringIO(text),
+            dtype=types,
+            index_col=False,
+            keep_default_na=False,  # a text may be "None"
+            na_values={column: ["", "nan"] for column in columns if column not in _TEXTS},
+        )
+        rows["task"] = rows.task.fillna(NO_TASK)
+        if "status" in columns:
+            rows["status"] = rows.status.replace(_EARLIER)
+        for variant in rows.variant.unique() if "variant" in rows else ():
+            parse_variant(variant)
+        return rows.astype({column: "int64" for column in columns if column in _INTEGERS})
+    except ValueError:
+        return None
+
+
+def _is_sound(columns: list[str], fields: list[str]) -> bool:
+    """Whether a line can be read: the slow way, for the message."""
+    row = dict(zip(columns, fields, strict=True))
+    if row["phase"] not in PHASES:
+        return False
+    try:
+        for column, field in row.items():
+            if column in _INTEGERS and not (column == "task" and not field):
+                int(field)
+            elif column == "variant":
+                parse_variant(field)
+            elif column not in (*_TEXTS, "task") and field:
+                float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def groups(rows: pd.DataFrame, by: str | list[str], *, sort: bool = False) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Each value of the columns `by`, nan among them, with its rows; in the order of their appearance unless `sort`."""
+    yield from rows.groupby(by, sort=sort, dropna=False)
+
+
+# ---- results
+
+
+class Source(NamedTuple):
+    """Results of one protocol in one phase.
+
+    rows: a frame of method, env, task, seed, step, success (a fraction) and status, one row per replica and
+    evaluation. Online steps count on from the offline ones. The task is NO_TASK where only the mean over a domain's
+    tasks is known.
+    """
+
+    name: str
+    protocol: str
+    num_seeds: int  # of a complete cell
+    rows: pd.DataFrame
+
+
+REPLICA = ["method", "env", "task", "seed"]  # what a replica's rows are found by
+COLUMNS = [*REPLICA, "step", "success", "status"]
+
+
+def sources(runs: list[Run], phase: str) -> list[Source]:
+    """One for each protocol. Every seed that a run of the protocol has or was to have belongs to a complete cell.
+
+    The agent bc has only its own evaluation, which holds at every step of the others. A UserError if a row is there
+    twice with different values, if a success is no fraction, or if nothing of the phase is there.
+    """
+    result = []
+    for protocol in dict.fromkeys(run.config["protocol"] for run in runs):
+        own = [run for run in runs if run.config["protocol"] == protocol]
+        evals = pd.concat([run.eval.assign(folder=str(run.folder)) for run in own], ignore_index=True)
+        evals["step"] = evals.total_step.where(evals.phase != "bc", evals.step)
+        evals = _without_copies(evals)
+        _check_fractions(evals)
+        rows = _of_phase(evals, phase)
+        if rows.empty:
+            phases = ", ".join(sorted(evals.phase.unique()))
+            raise UserError(f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases}")
+        seeds = {*evals.seed, *(seed for run in own for seed in run.config["run.seeds"])}
+        result.append(Source("ours", protocol, len(seeds), rows[COLUMNS].reset_index(drop=True)))
+    return result
+
+
+def _without_copies(evals: pd.DataFrame) -> pd.DataFrame:
+    """Equal rows count once, whichever folders they are in; a UserError if they are not equal."""
+    key = [*REPLICA, "phase", "step"]
+    distinct = evals.drop_duplicates([column for column in evals if column not in ("folder", "variant")])
+    if (again := distinct.duplicated(key)).any():
+        row = distinct[again].iloc[0]
+        first = distinct[(distinct[key] == row[key]).all(axis=1)].iloc[0]
+        files = " and ".join(str(pathlib.Path(folder) / "eval.csv") for folder in (first.folder, row.folder))
+        what = f"{row.method}, {row.env}, {row.task}, {row.seed}, {row.phase} step {row.step}"
+        raise UserError(f"{files} differ in {what}")
+    return distinct
+
+
+def _check_fractions(evals: pd.DataFrame) -> None:
+    wrong = evals[(evals.status == OK) & ~evals.success.between(0, 1)]
+    for _, row in wrong.iterrows():
+        path = pathlib.Path(str(row.folder)) / "eval.csv"
+        raise UserError(f"{path}: success {row.success} at step {row.step}, expected a fraction from 0 to 1")
+
+
+def _of_phase(evals: pd.DataFrame, phase: str) -> pd.DataFrame:
+    is_bc = evals.agent == "bc"
+    rows = evals[(evals.phase == phase) & ~is_bc]
+    policies = evals[is_bc]
+    if not rows.empty:
+        steps = pd.DataFrame({"step": sorted(rows.step.unique())})
+        last = policies.sort_values("step", kind="stable").drop_duplicates(REPLICA, keep="last").sort_index()
+        policies = last.drop(columns="step").merge(steps, how="cross")
+    return pd.concat([rows, policies])
+
+
+def mixtures(runs: list[Run], others: Mapping[str, str]) -> list[str]:
     """What should not stand in one table, in words that name it: several protocols, several versions.
 
     others: {where: protocol} of results that are no runs.
@@ -145,70 +342,9 @@ def mixtures(runs: list[RunData], others: Mapping[str, str]) -> list[str]:
     ]
 
 
-def name_unfinished(runs: list[RunData]) -> None:
+def name_unfinished(runs: list[Run]) -> None:
     """A line on stderr for every run that goes on or was interrupted."""
     for run in runs:
         if not run.finished:
-            last = "{phase} {step:,}".format(**run.eval[-1]) if run.eval else "none"
+            last = "none" if run.eval.empty else "{phase} {step:,}".format(**run.eval.iloc[-1])
             print(f"unfinished: {run.folder}, last evaluation: {last}", file=sys.stderr)
-
-
-def sources(runs: list[RunData], phase: str) -> list[Source]:
-    """One for each protocol. Every seed that a run of the protocol has or was to have belongs to a complete cell."""
-    variants = dict(zip([run.folder for run in runs], _variants(runs), strict=True))
-    result = []
-    for protocol in dict.fromkeys(run.config["protocol"] for run in runs):
-        own = [run for run in runs if run.config["protocol"] == protocol]
-        seeds = {seed for run in own for seed in (*run.config["run.seeds"], *(row["seed"] for row in run.eval))}
-        curves = _curves(own, variants, phase)
-        if not curves:
-            phases = sorted({row["phase"] for run in own for row in run.eval})
-            raise UserError(f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {', '.join(phases)}")
-        result.append(Source("ours", protocol, len(seeds), curves))
-    return result
-
-
-def _variants(runs: list[RunData]) -> list[str]:
-    """For each run the settings in which runs of its agent, domain and protocol differ, like "kl_budget=0.5"."""
-    alike: dict[tuple, list[dict[str, Any]]] = {}
-    settings = [{k: v for k, v in run.config.items() if changes_results(k)} for run in runs]
-    kinds = [tuple(run.config[key] for key in ("agent_name", "env", "protocol")) for run in runs]
-    for kind, own in zip(kinds, settings, strict=True):
-        alike.setdefault(kind, []).append(own)
-    texts = []
-    for kind, own in zip(kinds, settings, strict=True):
-        # Of what replicas differ in, the rows speak themselves.
-        told = [k for k in own if k not in REPLICA_AXES or not isinstance(own[k], list)]
-        differing = [k for k in told if any(other.get(k) != own[k] for other in alike[kind])]
-        texts.append(", ".join(f"{k.removeprefix('agent.')}={own[k]}" for k in differing))
-    return texts
-
-
-def _curves(runs: list[RunData], variants: Mapping[pathlib.Path, str], phase: str) -> Curves:
-    """Every replica's evaluations in the phase. The agent bc has only its own, which holds at every step of the others.
-
-    A UserError if one row is there twice with different values, or is no fraction.
-    """
-    curves: Curves = {}
-    cloned: Curves = {}
-    seen: dict[tuple, tuple[str, pathlib.Path]] = {}
-    for run in runs:
-        path = run.folder / "eval.csv"
-        for row in run.eval:
-            variant = ", ".join(text for text in (variants[run.folder], row["variant"]) if text)
-            name = f"{method(row['agent'])} ({variant})" if variant else method(row["agent"])
-            line = Line(name, row["env"], row["task"], row["seed"])
-            step = row["step"] + (run.config["train.offline_steps"] if row["phase"] == "online" else 0)
-            values = repr({key: value for key, value in row.items() if key != "variant"})  # as text, for nan
-            earlier, place = seen.setdefault((line, row["phase"], step), (values, path))
-            if earlier != values:
-                raise UserError(f"{place} and {path} differ in {', '.join(map(str, line))}, {row['phase']} step {step}")
-            if row["status"] == "ok" and not 0 <= row["success"] <= 1:
-                raise UserError(f"{path}: success {row['success']} at step {step}, expected a fraction from 0 to 1")
-            if row["agent"] == "bc" or row["phase"] == phase:
-                own = cloned if row["agent"] == "bc" else curves
-                own.setdefault(line, {})[step] = Point(row["success"], row["status"])
-    steps = sorted({step for curve in curves.values() for step in curve})
-    return curves | {
-        line: dict.fromkeys(steps, curve[max(curve)]) if steps else curve for line, curve in cloned.items()
-    }

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.cells import Choice, scope, tasks_of
+from experiments.analysis.cells import Choice, scope, values
 from experiments.analysis.grid import Grid
-from experiments.analysis.rows import Source
+from experiments.analysis.rows import NO_TASK, OK, Source, groups
 from trqam_jax import stats
 
 RESAMPLES = 2_000
 THRESHOLDS = tuple(range(0, 100, 10))  # of the performance profile, in percent
-STATISTICS: dict[str, Callable[[stats.Tasks], np.ndarray]] = {
+STATISTICS: dict[str, Callable[..., Any]] = {
     "IQM": stats.iqm,
     "median": stats.median,
     "mean": stats.mean,
@@ -25,13 +25,15 @@ Scores = dict[str, np.ndarray]  # by task: the success of every run, a fraction
 
 
 def scores_of(source: Source, choice: Choice) -> dict[str, Scores]:
-    """{method: scores}, of the replicas that reach the step and are not frozen."""
+    """{method: scores}, of the replicas that reach the step and have not diverged."""
     result: dict[str, Scores] = {}
-    for (method, domain), tasks in tasks_of(source, choice).items():
-        for task in sorted(tasks.keys() - {None}) or [None]:
-            runs = [point.success for point in tasks[task].values() if point.status == "ok"]
-            result.setdefault(method, {}).update({scope(domain, task): np.array(runs)} if runs else {})
-    return {method: scores for method, scores in result.items() if scores}
+    for (method, env), replicas in groups(values(source, choice), ["method", "env"]):
+        tasks = replicas[replicas.task != NO_TASK]
+        counted = replicas if tasks.empty else tasks  # a domain's mean stands in where no task's own is known
+        for task, runs in groups(counted[counted.status == OK], "task", sort=True):
+            name = scope(env, None if task == NO_TASK else task)
+            result.setdefault(method, {})[name] = runs.success.to_numpy()
+    return result
 
 
 def aggregates(scores: dict[str, Scores], expected_seeds: dict[str, int], seed: int) -> list[dict[str, Any]]:
@@ -41,10 +43,10 @@ def aggregates(scores: dict[str, Scores], expected_seeds: dict[str, int], seed: 
     def add(
         statistic: str, method: str, of: Callable, own: Scores, other: Scores | None = None, **columns: Any
     ) -> None:
-        values = [*own.values(), *(other or {}).values()]
-        interval = stats.stratified_bootstrap(of, values, resamples=RESAMPLES, seed=seed)
-        shown = [round(100 * x, 2) for x in interval]
-        if max(map(len, values)) == 1:
+        samples = [*own.values(), *(other or {}).values()]
+        interval = stats.stratified_bootstrap(of, samples, resamples=RESAMPLES, seed=seed)
+        shown: list[Any] = [round(100 * x, 2) for x in interval]
+        if max(map(len, samples)) == 1:
             shown[1:] = ["", ""]  # one run per task tells nothing about its spread
         runs = {"runs": sum(map(len, own.values())), "expected_runs": len(own) * expected_seeds[method]}
         row = {"statistic": statistic, "method": method, "tasks": len(own), **runs, **columns}

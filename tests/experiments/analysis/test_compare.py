@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import tiny
 from absl import flags
+from made_runs import write_run
 
 import agents
 from experiments import compare
+from experiments.analysis import compare as analysis
+from experiments.analysis.rows import read_run
 from experiments.training.csv_rows import read_csv
-from trqam_jax import trainer
 from trqam_jax.errors import UserError
+from trqam_jax.replicas import create_replicas, load_pretrained
 from trqam_jax.streams import stack_streams
+from trqam_jax.update_loop import ReplicaData, SamplingConfig, one_update
 
 RL = [name for name in agents.AGENTS if name != "bc"]
 
@@ -31,14 +35,14 @@ def parsed_flags():
 def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
     """The first update's flow-matching loss depends on the cloned flow, the minibatch and the flow noise alone: it is
     the same number in every method that learns its flow. Another draw of any of them would move it by percents."""
-    source, rules = trainer.Source(tiny.dataset(), jnp.int32(1)), trainer.Rules(batch_size=64)
+    source, sampling = ReplicaData(tiny.dataset(), jnp.int32(1)), SamplingConfig(batch_size=64)
     streams = stack_streams([5], "offline")
-    cloner = trainer.create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc"))
+    cloner = create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc"))
     losses = {}
     for name in RL:
-        made = trainer.create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
-        made = trainer.load_cloned(made, cloner.train.params["actor"])
-        one = jax.jit(jax.vmap(lambda a, s: trainer.one_update(a, source, s, jnp.int32(3), rules)))
+        made = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
+        made = load_pretrained(made, cloner.train.params["actor"])
+        one = jax.jit(jax.vmap(lambda a, s: one_update(a, source, s, jnp.int32(3), sampling)))
         losses[name] = one(made, streams)[1]["flow_loss"]
     reference = losses["trqam"]
     for name, loss in losses.items():
@@ -51,29 +55,28 @@ def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
 
 def test_rows():
     success = {"a": {1: 0.5, 2: 0.7}, "b": {1: 0.4, 2: 0.6}}
-    first, second = compare.comparison(success)
+    first, second = analysis.comparison(success)
     assert (first["mean"], first["std"], first["difference"]) == ("60.0", "14.1", "")
     assert (second["mean"], second["difference"], second["low"], second["high"]) == ("50.0", "10.0", "10.0", "10.0")
     assert second["p_improvement"] == "0.75"
     with pytest.raises(UserError, match="cannot be paired"):
-        compare.comparison({"a": {1: 0.5}, "b": {2: 0.5}})
+        analysis.comparison({"a": {1: 0.5}, "b": {2: 0.5}})
 
 
-def test_a_frozen_replica_is_never_averaged(tmp_path, capsys):
+def test_a_diverged_replica_is_never_averaged(tmp_path, capsys):
     """Its seed is left out of every agent's, and named."""
-    header = "env,task,agent,seed,phase,step,episodes,success,return,length,status\n"
-    row = "cube-single,{},a,{},offline,9,2,{},0,5,{}\n"
-    rows = [(1, 1, 0.5, "ok"), (2, 1, 0.25, "ok"), (1, 2, 0.75, "ok"), (2, 2, 0.0, "frozen")]
-    (tmp_path / "eval.csv").write_text(header + "".join(row.format(*values) for values in rows))
-    success = {"a": compare.final_success(tmp_path), "b": {1: 0.5, 2: 1.0}}
-    assert compare.paired(success) == {"a": {1: 0.375}, "b": {1: 0.5}}
+    rows = [(1, 1, 0.5, "ok"), (2, 1, 0.25, "ok"), (1, 2, 0.75, "ok"), (2, 2, 0.0, "diverged")]
+    columns = ("task", "seed", "success", "status")
+    folder = write_run(tmp_path / "a", [dict(zip(columns, row, strict=True)) for row in rows], seeds=(1, 2))
+    success = {"a": analysis.final_success(read_run(folder)), "b": {1: 0.5, 2: 1.0}}
+    assert analysis.paired(success) == {"a": {1: 0.375}, "b": {1: 0.5}}
     assert "seeds [2]" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing can be compared"):
-        compare.paired({"a": {1: 0.5}, "b": {2: 0.5}})
+        analysis.paired({"a": {1: 0.5}, "b": {2: 0.5}})
 
 
 def test_one_seed_has_no_interval():
-    (_, row) = compare.comparison({"a": {1: 0.5}, "b": {1: 0.4}})
+    (_, row) = analysis.comparison({"a": {1: 0.5}, "b": {1: 0.4}})
     assert (row["difference"], row["low"], row["std"]) == ("10.0", "", "")
 
 

@@ -2,11 +2,14 @@
 
 import math
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from made_runs import EVAL, write_run
 
-from experiments.analysis.rows import read_runs, read_train
+from experiments.analysis.rows import NO_TASK, last_step, parse_variant, read_run, read_runs
 from trqam_jax.errors import UserError
 
 
@@ -16,14 +19,15 @@ def test_a_run_comes_back_typed(tmp_path):
     assert run.config["run.seeds"] == [7]
     assert not any(key.startswith("notes") for key in run.config)
     assert run.finished
-    (row,) = run.eval
+    (row,) = run.eval.to_dict("records")
     assert row == dict(
         variant="", env="cube-single", task=1, agent="trqam", seed=7, phase="offline", step=1_000_000, episodes=50,
-        success=0.06, length=2.0, status="ok", **{"return": -1.5},
+        success=0.06, length=2.0, status="ok", method="TRQAM", total_step=1_000_000, **{"return": -1.5},
     )  # fmt: skip
     write_run(tmp_path / "trqam-1", [{"variant": "kl_budget=0.5"}], columns=[*EVAL, "variant"])
     (run,) = read_runs([tmp_path / "trqam-1"])
-    assert run.eval[0]["variant"] == "kl_budget=0.5"
+    (row,) = run.eval.to_dict("records")
+    assert (row["variant"], row["method"]) == ("kl_budget=0.5", "TRQAM (kl_budget=0.5)")
 
 
 def test_runs_are_found_below_a_parent_once_and_cloning_is_none(tmp_path):
@@ -34,11 +38,63 @@ def test_runs_are_found_below_a_parent_once_and_cloning_is_none(tmp_path):
 
 def test_train_rows_and_empty_numbers(tmp_path):
     folder = write_run(tmp_path / "bc-0")
-    assert read_train(folder) == []
+    assert read_run(folder).train.empty
     (folder / "train.csv").write_text("task,seed,phase,step,flow_loss\n,0,bc,10,0.5\n,0,bc,20,\n")
-    first, second = read_train(folder)
-    assert first == {"task": "", "seed": 0, "phase": "bc", "step": 10, "flow_loss": 0.5}
+    first, second = read_run(folder).train.to_dict("records")
+    common = {"task": NO_TASK, "seed": 0, "phase": "bc", "variant": "", "method": "TRQAM", "total_step": 0}
+    assert first == {**common, "step": 10, "flow_loss": 0.5}
     assert math.isnan(second["flow_loss"])
+
+
+def test_floats_are_read_exactly(tmp_path):
+    """Whatever float32 or float64 a run wrote, by its shortest text."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 2**64, 2_000, dtype=np.uint64).view(np.float64)
+    narrow = rng.integers(0, 2**32, 2_000, dtype=np.uint32).view(np.float32)
+    texts = [str(x) for x in [*wide[np.isfinite(wide)], *narrow[np.isfinite(narrow)], np.inf, -np.inf, np.nan]]
+    folder = write_run(tmp_path / "a")
+    lines = [f"1,0,offline,{i},{text}" for i, text in enumerate(texts)]
+    (folder / "train.csv").write_text("\n".join(["task,seed,phase,step,loss", *lines, ""]))
+    np.testing.assert_array_equal(read_run(folder).train.loss, [float(text) for text in texts])
+
+
+def test_online_steps_count_on_from_the_runs_own_offline_ones(tmp_path):
+    rows = [{"phase": "bc", "step": 300}, {"phase": "offline", "step": 9}, {"phase": "online", "step": 40}]
+    folder = write_run(tmp_path / "a", rows)
+    assert list(read_run(folder).eval.total_step) == [0, 9, 1_000_040]
+    (folder / "train.csv").write_text("task,seed,phase,step\n1,7,offline,9\n1,7,online,40\n")
+    assert list(read_run(folder).train.total_step) == [9, 1_000_040]
+
+
+def test_variants_are_what_runs_sweep_and_what_they_differ_in(tmp_path):
+    """A swept setting is told by the rows, any other one by the configurations, of one domain."""
+    rows = [{"variant": f"inv_temp={x}, kl_budget={y}"} for x in (1.0, 3.0) for y in (0.5, 1.0)]
+    swept = dict(inv_temp=[1.0, 3.0], columns=[*EVAL, "variant"], agent="qam")
+    write_run(tmp_path / "a", rows, **swept, rho=0.5)
+    write_run(tmp_path / "b", rows[:1], **swept, rho=0.0)
+    write_run(tmp_path / "c", [{}], agent="qam", env="scene", rho=0.25)
+    first, second, third = read_runs([tmp_path])
+    assert list(first.eval.method) == [f"QAM ({row['variant']}, rho=0.5)" for row in rows]
+    assert first.variants["inv_temp=3.0, kl_budget=0.5, rho=0.5"] == {"rho": 0.5, "inv_temp": 3.0, "kl_budget": 0.5}
+    assert list(second.eval.variant) == ["inv_temp=1.0, kl_budget=0.5, rho=0.0"]
+    assert list(third.eval.method) == ["QAM"]
+    assert list(read_run(tmp_path / "a").eval.variant) == [row["variant"] for row in rows]
+
+
+def test_a_variant_is_names_and_numbers():
+    assert parse_variant("inv_temp=3.0, kl_budget=1e-05") == {"inv_temp": 3.0, "kl_budget": 1e-05}
+    assert parse_variant("") == {}
+    with pytest.raises(ValueError, match="could not convert"):
+        parse_variant("half")
+
+
+def test_the_last_step_is_read_without_jax(tmp_path):
+    folder = write_run(tmp_path / "a", done=False)
+    assert last_step(folder) is None
+    (folder / "train.csv").write_text("task,seed,phase,step\n1,7,offline,9\n1,7,online,40\n1,7,onl")
+    assert last_step(folder) == ("online", 40)
+    code = "import sys, experiments.analysis.rows; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("kept", [20, 50])
@@ -52,11 +108,23 @@ def test_a_half_written_last_line_of_a_run_that_goes_on_is_left_out(tmp_path, ke
     assert not run.finished
 
 
+SOUND = "cube-single,1,trqam,7,offline,5,50,.1,1,1,ok\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("eval.csv", ",".join(EVAL) + "\ncube-single,1,trqam,x,offline,5,50,.1,1,1,ok\n", "damaged in line 2: 'cube"),
         ("eval.csv", ",".join(EVAL) + "\ncube-single,1,trqam\n", "damaged in line 2: 'cube"),
+        (
+            "eval.csv",
+            ",".join(EVAL) + "\n" + SOUND + SOUND + "cube-single,1,trq",
+            "damaged in line 4: 'cube-single,1,t",
+        ),
+        ("eval.csv", ",".join(EVAL) + "\n" + SOUND.replace("offline", "off"), "damaged in line 2: 'cube"),
+        ("eval.csv", ",".join(EVAL) + "\n" + SOUND.replace(",5,", ",,"), "damaged in line 2: 'cube"),
+        ("eval.csv", ",".join([*EVAL, "variant"]) + "\n" + SOUND.replace("ok", "ok,x"), "damaged in line 2: 'cube"),
+        ("eval.csv", "env,task\n", "damaged, it has no column agent, seed, phase, step, success, status"),
         ("eval.csv", b"\xff\xfe\x00", "damaged, no CSV"),
         ("config.json", "{", "missing or damaged"),
         ("versions.json", "{}", "damaged, it has no trqam_jax, jax"),

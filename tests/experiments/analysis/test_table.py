@@ -13,15 +13,18 @@ import envs
 from experiments import table
 from experiments.analysis import cells, grid
 from experiments.analysis import statistics as aggregates
-from experiments.analysis.cells import ALL, BENCHMARK, Cell, rounded
+from experiments.analysis.cells import ALL, Cell, benchmarks, rounded, with_alls
+from experiments.analysis.published import differing_alls, published, published_rows
 from trqam_jax.errors import UserError
+
+(BENCHMARK,) = benchmarks().values()
 
 # The published tables
 
 
 def test_every_published_cell_of_the_trqam_paper_is_rebuilt():
     rebuilt = read_markdown(shown("--published=trqam_paper"))
-    rows = cells.published_rows("trqam_paper")
+    rows = published_rows("trqam_paper")
     assert len(rows) == 8 * 11
     for row in rows:
         column = ALL if row["scope"] == ALL else envs.parse_env(row["scope"])[0].name
@@ -33,12 +36,12 @@ def test_every_published_cell_of_the_trqam_paper_is_rebuilt():
 
 def test_the_published_all_follows_from_the_domains_alone():
     """`published` forgets the file's own "all": what it gives is made from the ten domains, by the convention."""
-    own = {row["method"]: row["mean_percent"] for row in cells.published_rows("trqam_paper") if row["scope"] == ALL}
-    for row in cells.published("trqam_paper", 1_000_000):
+    own = {row["method"]: row["mean_percent"] for row in published_rows("trqam_paper") if row["scope"] == ALL}
+    for row in with_alls(published("trqam_paper", 1_000_000)):
         means = [rounded(row.cells[name].mean) for name in BENCHMARK]
         assert row.cells[ALL].mean == pytest.approx(sum(means) / 10)
         assert str(rounded(row.cells[ALL].mean)) == own[row.method]
-    assert cells.differing_alls("trqam_paper", 1_000_000, cells.published("trqam_paper", 1_000_000)) == []
+    assert differing_alls("trqam_paper", 1_000_000, published("trqam_paper", 1_000_000)) == []
 
 
 @pytest.mark.parametrize(("phase", "step"), [("offline", 1_000_000), ("online", 1_500_000)])
@@ -46,7 +49,7 @@ def test_every_published_cell_of_the_qam_paper_is_rebuilt(phase, step):
     """Its own "all" is not rounded in between; where that makes another number the caption says so."""
     text = shown("--published=qam_paper", f"--phase={phase}", "--format=csv")
     rebuilt = {(row["method"], row["scope"]): row for row in read_tidy(text)}
-    rows = [row for row in cells.published_rows("qam_paper") if int(row["step"]) == step]
+    rows = [row for row in published_rows("qam_paper") if int(row["step"]) == step]
     assert len(rebuilt) == len(rows) == 61 * (16 if phase == "offline" else 17)
     differing = []
     for row in rows:
@@ -117,6 +120,16 @@ def test_the_best_is_bold_with_all_ties_and_incomplete_cells_do_not_compete(tmp_
     }
 
 
+def test_each_of_several_suites_has_its_own_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "benchmarks", lambda: {"mazes": ["scene-play"], "cubes": ["cube-double-play"]})
+    runs_of_a_domain(tmp_path / "a", "scene", success=lambda *_: 0.25)
+    assert read_markdown(shown(tmp_path))["TRQAM"][ALL] == "**25**"
+    runs_of_a_domain(tmp_path / "b", "cube-double")
+    row = read_markdown(shown(tmp_path))["TRQAM"]
+    assert (row["all mazes"], row["all cubes"]) == ("**25**", "**50**")
+    assert ALL not in row
+
+
 # Which value counts
 
 
@@ -155,9 +168,9 @@ def test_a_run_that_is_behind_is_missing_at_the_last_step(tmp_path, capsys):
     assert "QAM on cube-single has 2 curve(s) without an evaluation at step 30, the first of them ends at 20" in said
 
 
-def test_phases_and_the_cloned_policy(tmp_path):
+def test_phases_and_the_bc_policy(tmp_path):
     """The online phase counts on from the offline one; the agent bc holds at every step, and other agents' rows of the
-    cloned policy count for none."""
+    BC policy count for none."""
     rows = [
         {"phase": "bc", "step": 300_000, "success": 0.1},
         {"phase": "offline", "step": 1_000_000, "success": 0.4},
@@ -201,7 +214,7 @@ def test_all_over_domains_that_lack_seeds_is_marked(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["final", "best"])
-def test_frozen_replicas_are_left_out_and_marked(tmp_path, value):
+def test_diverged_replicas_are_left_out_and_marked(tmp_path, value):
     def write(name, frozen):
         rows = [
             {"task": t, "seed": s, "step": step, "success": 0.5}
@@ -215,9 +228,9 @@ def test_frozen_replicas_are_left_out_and_marked(tmp_path, value):
     write("trqam", {(t, s) for t in TASKS for s in (1, 2)})
     column = {method: row["scene"] for method, row in read_markdown(shown(tmp_path, f"--value={value}")).items()}
     assert column == {
-        "QAM": "50 (1/2 seeds, 1 frozen)",
-        "FQL": "50 ± 0 (4/5 tasks, 2 frozen)",
-        "TRQAM": "- (0/5 tasks, 0/2 seeds, 10 frozen)",
+        "QAM": "50 (1/2 seeds, 1 diverged)",
+        "FQL": "50 ± 0 (4/5 tasks, 2 diverged)",
+        "TRQAM": "- (0/5 tasks, 0/2 seeds, 10 diverged)",
     }
 
 
@@ -406,5 +419,5 @@ def test_statistics_say_what_is_missing_and_give_one_run_no_interval(tmp_path):
 def test_marks_are_part_of_a_cells_completeness():
     assert Cell(50.0, 1.0, {"seeds": (3, 3)}).complete
     assert not Cell(50.0, 1.0, {"seeds": (2, 3)}).complete
-    assert not Cell(50.0, 1.0, {"seeds": (3, 3)}, frozen=1).complete
+    assert not Cell(50.0, 1.0, {"seeds": (3, 3)}, diverged=1).complete
     assert not Cell(None, None, {"seeds": (3, 3)}).complete

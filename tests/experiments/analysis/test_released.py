@@ -7,15 +7,18 @@ import pytest
 from made_runs import read_markdown, read_tidy, runs_of_a_domain, shown, write_run
 
 import envs
-from experiments import interchange
-from experiments.analysis.cells import ALL, BENCHMARK, scope
+from experiments import export
+from experiments.analysis import released
+from experiments.analysis.cells import ALL, benchmarks, scope
+from experiments.analysis.rows import read_runs
 from trqam_jax.errors import UserError
 from trqam_jax.interop import safe_pickle
 
+(BENCHMARK,) = benchmarks().values()
 SHAPES = {"qam": (30, 12), "trqam": (30, 8), "sqam": (31, 8)}
 
 
-def released(shape, method="QAM", seed=0):
+def made_release(shape, method="QAM", seed=0):
     """A release as published: 50 tasks, ten domains and "all", of successes over 50 episodes."""
     rng = np.random.default_rng(seed)
     content = {}
@@ -38,7 +41,7 @@ def write(path, content):
 )
 def test_a_released_file_prints_the_published_numbers(tmp_path, release, rows, offline, online):
     """The cells are the convention over the row of 1M (offline) and of 1.5M (online); ten rows are the online phase."""
-    content = released((rows, SHAPES[release][1]))
+    content = made_release((rows, SHAPES[release][1]))
     path = write(tmp_path / "results.pkl", content)
     if offline is None:
         with pytest.raises(UserError, match="nothing of phase 'offline'"):
@@ -55,7 +58,7 @@ def test_a_released_file_prints_the_published_numbers(tmp_path, release, rows, o
             assert cells[domain.name] == f"{mean} ± {std}"
             whole.append(mean)
         assert cells[ALL] == str(int(np.floor(np.mean(whole) + 0.5)))
-        assert f"protocol {interchange.RELEASES[release].protocol}; seeds: {SHAPES[release][1]}" in text
+        assert f"protocol {released.RELEASES[release].protocol}; seeds: {SHAPES[release][1]}" in text
 
 
 def test_float32_halves_are_still_rounded_up(tmp_path):
@@ -79,7 +82,7 @@ def test_domains_alone_tasks_alone_and_spellings(tmp_path):
 
 
 def test_what_is_missing_in_a_file_is_marked(tmp_path, capsys):
-    content = released((30, 8))
+    content = made_release((30, 8))
     content["scene-play-singletask-task2-v0", "QAM"][19, 3] = np.nan
     content["scene-play", "QAM"][19, 3] = np.nan
     content |= {key: array[:, :6] for key, array in content.items() if key[0].startswith("puzzle-3x3")}
@@ -142,11 +145,11 @@ def evaluations(root, release, *, seeds, protocol, domains=None):
 @pytest.mark.parametrize(("release", "rows"), [("qam", (9, 18, 19, 20, 29)), ("sqam", (10, 19, 20, 21, 30))])
 def test_runs_make_the_round_trip(tmp_path, release, rows):
     """Every evaluation is in its row, the rest is nan, and the table of the file is the table of the runs."""
-    shape, protocol = SHAPES[release], interchange.RELEASES[release].protocol
+    shape, protocol = SHAPES[release], released.RELEASES[release].protocol
     seeds = envs.PROTOCOLS[protocol].seeds
     made = evaluations(tmp_path / "runs", release, seeds=seeds, protocol=protocol)
     out = tmp_path / "results.pkl"
-    interchange.main([str(tmp_path / "runs"), f"--out={out}", f"--release={release}"])
+    export.main([str(tmp_path / "runs"), f"--out={out}", f"--release={release}"])
     content = safe_pickle.load(out)
     assert len(content) == 61
     assert {array.shape for array in content.values()} == {shape}
@@ -165,12 +168,12 @@ def test_runs_make_the_round_trip(tmp_path, release, rows):
         assert table(out, f"--release={release}") == table(tmp_path / "runs")
 
 
-def test_domains_and_all_are_written_only_when_complete_and_frozen_is_nan(tmp_path):
+def test_domains_and_all_are_written_only_when_complete_and_diverged_is_nan(tmp_path):
     runs_of_a_domain(tmp_path / "a", "scene", tasks=(1, 2))
     runs_of_a_domain(tmp_path / "b", "cube-double")
-    write_run(tmp_path / "c", [{"status": "frozen", "task": 1, "seed": s} for s in (1, 2)], env="cube-triple",
+    write_run(tmp_path / "c", [{"status": "diverged", "task": 1, "seed": s} for s in (1, 2)], env="cube-triple",
               protocol="trqam", seeds=(1, 2))  # fmt: skip
-    content = interchange.export([tmp_path], "trqam")
+    content = released.export(read_runs([tmp_path]), "trqam")
     names = {name for name, _ in content}
     assert "cube-double-play" in names
     assert not names & {"scene-play", ALL, "cube-triple-play"}
@@ -180,12 +183,12 @@ def test_domains_and_all_are_written_only_when_complete_and_frozen_is_nan(tmp_pa
 def test_what_cannot_be_exported_is_named(tmp_path, capsys):
     runs_of_a_domain(tmp_path / "a", protocol="quick")
     with pytest.raises(UserError, match=r"mixed protocols: quick .* and trqam \(--release=trqam\)"):
-        interchange.export([tmp_path], "trqam")
+        released.export(read_runs([tmp_path]), "trqam")
     write_run(tmp_path / "b", [{"step": 7}], protocol="trqam")
     with pytest.raises(UserError, match="no evaluation at a multiple of 50,000"):
-        interchange.export([tmp_path / "b"], "trqam")
+        released.export(read_runs([tmp_path / "b"]), "trqam")
     assert "left out, as the format has no such rows: steps 7" in capsys.readouterr().err
     runs_of_a_domain(tmp_path / "c")
     out = write(tmp_path / "there.pkl", {})
     with pytest.raises(SystemExit, match=r"there.pkl: File exists"):
-        interchange.main([str(tmp_path / "c"), f"--out={out}"])
+        export.main([str(tmp_path / "c"), f"--out={out}"])

@@ -9,9 +9,12 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments import figures
+from experiments.analysis import figures
+from experiments.analysis.figures import Study, draw
+from experiments.analysis.figures.kl import AVERAGE, BUDGET
+from experiments.analysis.figures.style import BC_POLICY
 from experiments.analysis.rows import read_runs
-from experiments.figures import AVERAGE, BUDGET, CLONED, Study, draw, main
+from experiments.figures import main
 from experiments.training.csv_rows import CsvWriter
 from experiments.training.records import EVAL_COLUMNS, REPLICA_COLUMNS
 from trqam_jax.errors import UserError
@@ -36,7 +39,7 @@ def make_run(
     (folder / "versions.json").write_text(json.dumps({"trqam_jax": "0", "jax": "0"}))
     rng, rows = np.random.default_rng(sum(f"{agent}{env}{budget}".encode())), []
     for task, seed, variant in itertools.product(tasks, seeds, variants):
-        eps = float(variant.split("=")[1]) if variant else budget
+        eps = float(variant.rpartition("=")[2]) if variant else budget
         best, fall = rng.uniform(0.5, 0.9) / (1 + abs(eps - 1)), rng.uniform(0.2, 0.6)
         common = dict(env=env, task=task, agent=agent, seed=seed, variant=variant, kl_budget=eps, episodes=50)
         rows.append({**common, "phase": "bc", "step": 300_000, "success": 0.1 * task, "status": "ok"})
@@ -119,7 +122,7 @@ def test_curves_show_the_rows(tmp_path):
             low, high = band(panel(drawing, env), 0)[x]
             assert 100 * min(values) <= low <= y + 1e-9
             assert y - 1e-9 <= high <= 100 * max(values)
-        np.testing.assert_allclose(line(panel(drawing, env), CLONED).get_ydata(), means[env][0])
+        np.testing.assert_allclose(line(panel(drawing, env), BC_POLICY).get_ydata(), means[env][0])
     overall = panel(drawing, "mean of 2 domains")
     np.testing.assert_allclose(line(overall, "TRQAM").get_ydata(), np.mean([*means.values()], 0))
     assert "QAM" not in [one.get_label() for one in overall.get_lines()]
@@ -198,10 +201,10 @@ def test_budgets_of_configurations_and_of_variants_are_drawn_alike(tmp_path):
             np.testing.assert_allclose(container[0].get_ydata(), means)
         assert "Success after 1.5M updates" in drawing.caption
         labels = [one.get_label() for one in panel(figures.curves(found), "scene").get_lines()]
-        assert labels[:3] == ["TRQAM, budget 0.5", "TRQAM, budget 1", "TRQAM, budget 2"]
+        assert labels[:3] == ["TRQAM (kl_budget=0.5)", "TRQAM (kl_budget=1.0)", "TRQAM (kl_budget=2.0)"]
 
 
-def test_frozen_replicas_are_left_out_and_counted(tmp_path):
+def test_diverged_replicas_are_left_out_and_counted(tmp_path):
     folder = make_run(tmp_path, "trqam", tasks=(1,), frozen=[(1, 2)])
     runs = study(folder)
     drawing = figures.curves(runs)
@@ -209,7 +212,7 @@ def test_frozen_replicas_are_left_out_and_counted(tmp_path):
     np.testing.assert_allclose(line(panel(drawing, "scene"), "TRQAM").get_ydata()[1:], kept)
     logged = [np.mean([at(folder, "path_kl", *step, name="train.csv", seed=s) for s in (1, 3)]) for step in STEPS]
     np.testing.assert_allclose(line(panel(figures.kl(runs), "scene"), "TRQAM").get_ydata(), logged)
-    assert "TRQAM: 1 of 3 replicas were frozen and are left out." in drawing.caption
+    assert "TRQAM: 1 of 3 replicas diverged and are left out." in drawing.caption
 
 
 def test_an_unfinished_run_ends_its_line(tmp_path):
@@ -275,3 +278,53 @@ def test_protocols_are_not_mixed(tmp_path):
     make_run(tmp_path, "trqam", protocol="qam")
     with pytest.raises(UserError, match="qam, trqam, whose numbers must not be mixed"):
         study(tmp_path)
+
+
+def test_two_swept_settings_are_told_apart(tmp_path):
+    """A line for every pair of values; against one setting, a line for every value of the other."""
+    pairs = [(x, y) for x in (1.0, 3.0) for y in (0.1, 0.5)]
+    folder = make_run(tmp_path, "qam", variants=[f"edit_scale={y}, inv_temp={x}" for x, y in pairs])
+    found = study(folder)
+    labels = [one.get_label() for one in panel(figures.curves(found), "scene").get_lines()]
+    assert labels[:5] == [*(f"QAM (edit_scale={y}, inv_temp={x})" for x, y in pairs), BC_POLICY]
+    drawing = figures.sweep(found)
+    for setting, other, values in (("inv_temp", "edit_scale", (1.0, 3.0)), ("edit_scale", "inv_temp", (0.1, 0.5))):
+        containers = panel(drawing, f"scene\n{setting}").containers
+        assert len(containers) == 2
+        for container, fixed in zip(containers, (0.1, 0.5) if other == "edit_scale" else (1.0, 3.0), strict=True):
+            assert container.get_label() == f"QAM ({other}={fixed})"
+            np.testing.assert_array_equal(container[0].get_xdata(), values)
+            variants = [
+                ", ".join(f"{key}={value}" for key, value in sorted({setting: own, other: fixed}.items()))
+                for own in values
+            ]
+            means = [100 * np.mean(at(folder, "success", *STEPS[-1], variant=variant)) for variant in variants]
+            np.testing.assert_allclose(container[0].get_ydata(), means)
+    with pytest.raises(figures.Missing, match="several KL budgets"):
+        figures.budget(found)
+
+
+def test_runs_that_differ_in_any_setting_are_told_apart(tmp_path):
+    for i, size in enumerate((256, 512)):
+        folder = make_run(tmp_path / str(i), "qam")
+        content = json.loads((folder / "config.json").read_text())
+        content["train"]["batch_size"] = size
+        (folder / "config.json").write_text(json.dumps(content))
+    found = study(tmp_path)
+    labels = [one.get_label() for one in panel(figures.curves(found), "scene").get_lines()]
+    assert labels[:2] == ["QAM (train.batch_size=256)", "QAM (train.batch_size=512)"]
+    (container,) = panel(figures.sweep(found), "scene\ntrain.batch_size").containers
+    np.testing.assert_array_equal(container[0].get_xdata(), [256, 512])
+
+
+def test_a_new_figure_is_a_function_and_a_line(tmp_path, monkeypatch):
+    def lengths(study):
+        figure, panels = figures.style.grid(["all"], rows=1)
+        for one in study.train("path_kl"):
+            panels["all"][0].plot(one.steps, one.values.mean(1), label=one.label)
+        return figures.Drawing(figure, "Lengths.")
+
+    monkeypatch.setitem(figures.FIGURES, "lengths", lengths)
+    drawings = draw(read_runs([make_run(tmp_path, "qam")]), tmp_path / "out", ["lengths"])
+    assert (tmp_path / "out" / "lengths.pdf").exists()
+    assert line(panel(drawings["lengths"], "all"), "QAM").get_xdata()[-1] == 1_500_000

@@ -1,0 +1,193 @@
+"""What figures are made of: the rows of several runs as series, without diverged replicas."""
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.analysis.rows import DIVERGED, Run, groups, label
+from trqam_jax.errors import UserError
+
+
+class Missing(UserError):
+    """The runs do not have what a figure is made of."""
+
+
+class Drawing(NamedTuple):
+    """A figure and the text that belongs under it."""
+
+    figure: Figure
+    caption: str
+
+
+class Series(NamedTuple):
+    """A metric of one method's R replicas in one domain, at the S steps that all of them have."""
+
+    label: str
+    env: str
+    value: float  # of the setting that the figure is over; nan of other figures
+    steps: np.ndarray  # (S,) updates since behaviour cloning; 0 is the BC policy
+    values: np.ndarray  # (S, R)
+    tasks: np.ndarray  # (R,)
+    longest: int  # the last step of the replica that is furthest
+
+    def of_task(self, task: int) -> "Series":
+        """The replicas of one task."""
+        return self._replace(values=self.values[:, self.tasks == task], tasks=self.tasks[self.tasks == task])
+
+    def at(self, step: int) -> list[np.ndarray]:
+        """Of every task, its seeds' values at a step."""
+        (row,) = self.values[self.steps == step]
+        return [row[self.tasks == task] for task in np.unique(self.tasks)]
+
+
+_REPLICA = ["folder", "task", "seed", "variant"]
+
+
+class Study:
+    """All runs of one call: their rows without diverged replicas, and which line each row belongs to."""
+
+    def __init__(self, runs: Sequence[Run]):
+        protocols = sorted({str(run.config["protocol"]) for run in runs})
+        if len(protocols) > 1:
+            raise UserError(f"The runs follow the protocols {', '.join(protocols)}, whose numbers must not be mixed")
+        self._runs = runs
+        self._evals = _joined([(run.folder, run.eval) for run in runs])
+        self._diverged = _replicas(self._evals[self._evals.status == DIVERGED])
+        self._settings = {(run.agent, variant): settings for run in runs for variant, settings in run.variants.items()}
+        self.notes = self._name_diverged()
+        self._looks = self._order()
+
+    def _name_diverged(self) -> list[str]:
+        notes = []
+        for agent, rows in groups(self._evals, "agent"):
+            replicas = _replicas(rows).unique()
+            if count := replicas.isin(self._diverged).sum():
+                notes.append(f"{label(agent, {})}: {count} of {len(replicas)} replicas diverged and are left out.")
+        return notes
+
+    def _order(self) -> dict[str, int]:
+        """{label: which look}, in the order of agents and of their variants' values."""
+        agents = list(dict.fromkeys(agent for agent, _ in self._settings))
+        order = lambda key: (agents.index(key[0]), sorted(_sortable(*item) for item in self._settings[key].items()))
+        ordered = sorted(self._settings, key=order)
+        looks: dict[str, int] = {}
+        # Labels without a setting are in the figures over it, where those with it are not.
+        for setting in [*self.swept(), None]:
+            labels = dict.fromkeys(self._label(*key, setting) for key in ordered)
+            looks |= {name: i for i, name in enumerate(labels)}
+        return looks
+
+    def _label(self, agent: str, variant: str, without: str | None) -> str:
+        settings = self._settings[agent, variant]
+        return label(agent, {key: value for key, value in settings.items() if key != without})
+
+    def look(self, name: str) -> int:
+        """A number for the method's looks, the same in all figures of a call."""
+        return self._looks[name]
+
+    def swept(self) -> list[str]:
+        """The settings of numbers in which replicas or runs of a method differ."""
+        settings = [item for own in self._settings.values() for item in own.items()]
+        return sorted({key for key, value in settings if _is_number(value)})
+
+    def border(self) -> int | None:
+        """How many offline updates come before the online phase; None if no run has one."""
+        borders = sorted({run.offline_steps for run in self._runs if (run.eval.phase == "online").any()})
+        if len(borders) > 1:
+            raise UserError(f"The online phases begin after {borders} updates: draw those runs in separate calls")
+        return borders[0] if borders else None
+
+    def success(self, *, over: str | None = None) -> list[Series]:
+        """Success in percent. over: a setting, whose values are not in the labels but are those of the series."""
+        rows = self._evals.assign(success=100.0 * self._evals.success)
+        return self._series("success", rows, over)
+
+    def train(self, metric: str) -> list[Series]:
+        """A column of train.csv, of the methods that have it."""
+        frames = [(run.folder, run.train) for run in self._runs if metric in run.train]
+        return self._series(metric, _joined(frames), None) if frames else []
+
+    def _series(self, metric: str, rows: pd.DataFrame, over: str | None) -> list[Series]:
+        rows = rows[~_replicas(rows).isin(self._diverged)]
+        kinds = list(zip(rows.agent, rows.variant, strict=True))
+        values = [self._settings[kind].get(over or "") for kind in kinds]
+        rows = rows.assign(
+            label=[self._label(*kind, over) for kind in kinds],
+            value=[_number(value) for value in values],
+        )
+        lines = groups(rows, ["label", "env", "value"])
+        return [_one_series(name, env, value, own, metric) for (name, env, value), own in lines]
+
+
+def _joined(frames: Sequence[tuple[pathlib.Path, pd.DataFrame]]) -> pd.DataFrame:
+    return pd.concat([rows.assign(folder=str(folder)) for folder, rows in frames], ignore_index=True)
+
+
+def _replicas(rows: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows[_REPLICA])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float:
+    return float(value) if _is_number(value) else np.nan
+
+
+def _sortable(key: str, value: Any) -> tuple[str, float, str]:
+    return (key, float(value), "") if _is_number(value) else (key, np.inf, str(value))
+
+
+def _one_series(name: str, env: str, value: float, rows: pd.DataFrame, metric: str) -> Series:
+    """What the replicas have in common. A UserError if two folders hold one of them."""
+    for (task, seed), own in groups(rows, ["task", "seed"]):
+        if own.folder.nunique() > 1:
+            first, second, *_ = own.folder.unique()
+            raise UserError(
+                f"{first} and {second} both hold {name} on {env}, task {task}, seed {seed}: draw them in separate calls"
+            )
+    rows = rows.drop_duplicates(["task", "seed", "total_step"], keep="last")
+    replicas = pd.MultiIndex.from_frame(rows[["task", "seed"]]).unique()
+    counts = rows.groupby("total_step").size()
+    common = counts.index[counts == len(replicas)]
+    table = rows.pivot(index="total_step", columns=["task", "seed"], values=metric).loc[common, replicas]
+    return Series(
+        name,
+        env,
+        value,
+        steps=common.to_numpy(int),
+        values=table.to_numpy(float),
+        tasks=replicas.get_level_values("task").to_numpy(),
+        longest=int(rows.total_step.max()),
+    )
+
+
+# ---- of several series
+
+
+def by_env(series: Iterable[Series]) -> dict[str, list[Series]]:
+    """The series of every domain."""
+    result: dict[str, list[Series]] = {}
+    for one in series:
+        result.setdefault(one.env, []).append(one)
+    return result
+
+
+def labels(series: Iterable[Series]) -> list[str]:
+    """Each label once."""
+    return list(dict.fromkeys(one.label for one in series))
+
+
+def common_steps(series: Sequence[Series]) -> list[int]:
+    """The steps that all of them have."""
+    return sorted(set.intersection(*(set(one.steps.tolist()) for one in series)))
+
+
+def value_range(one: Series) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest replica at each step."""
+    return one.values.min(1), one.values.max(1)

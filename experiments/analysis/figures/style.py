@@ -1,0 +1,201 @@
+"""What figures share: sizes, colours, panels, axes, legends, intervals, and the sentences of captions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from experiments.analysis.figures.study import Series, Study
+from trqam_jax import stats
+
+SINGLE, DOUBLE = 3.3, 6.8  # inches
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 8),
+    **dict.fromkeys(("pdf.fonttype", "ps.fonttype"), 42),  # TrueType, embedded: text stays text
+    **dict.fromkeys(("axes.linewidth", "grid.linewidth", "xtick.major.width", "ytick.major.width"), 0.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    "grid.color": "0.88",
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+}
+# Okabe and Ito's palette without yellow and black. Line and marker alone, in grey, tell 28 methods apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", (0, (4, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
+REFERENCE = {"color": "black", "linestyle": (0, (2, 2)), "linewidth": 0.8}  # the BC policy, the budget
+ONLINE = {"facecolor": "0.93", "linewidth": 0, "zorder": 0}
+THIN = {"linestyle": "-", "linewidth": 0.6, "marker": ""}
+PLAIN = FuncFormatter(lambda x, _: f"{x:g}")
+RESAMPLES = 2_000  # at every step of every curve
+BC_POLICY = "BC policy"
+MARKERS_PER_LINE = 6
+
+
+def look(study: Study, label: str) -> dict[str, Any]:
+    """Colour, line and marker of a method, the same in all figures of a call."""
+    i = study.look(label)
+    cycles = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
+    return {key: cycle[i % len(cycle)] for key, cycle in cycles.items()}
+
+
+# ---- numbers
+
+
+def bc_success(series: Sequence[Series]) -> float:
+    """The BC policy's success, mean over methods; NaN where there is none."""
+    return float(np.mean([float(stats.mean(one.at(0))) if 0 in one.steps else np.nan for one in series]))
+
+
+def interval(domains: Sequence[Series], step: int) -> stats.Interval:
+    """Mean over domains of their tasks' means, and the ends of its 95 % interval: NaN if no task has two seeds."""
+    by_domain = [one.at(step) for one in domains]
+    tasks = [runs for own in by_domain for runs in own]
+    weights = [1 / len(own) for own in by_domain for _ in own]
+    average = lambda tasks: np.average([runs.mean(-1) for runs in tasks], axis=0, weights=weights)
+    if max(map(len, tasks)) == 1:
+        return stats.Interval(float(average(tasks)), np.nan, np.nan)
+    # One seed for all steps: a resample keeps a run's steps together.
+    return stats.stratified_bootstrap(average, tasks, resamples=RESAMPLES)
+
+
+# ---- sentences
+
+
+def cuts(series: Iterable[Series]) -> list[str]:
+    """Which lines end before their longest replica does."""
+    ends = {(one.label, one.env): one.steps.max(initial=0) for one in series if one.longest not in one.steps}
+    text = "{} on {} is drawn to {}, as far as all its replicas go."
+    return [text.format(label, env, short(end)) for (label, env), end in ends.items()]
+
+
+def count(series: Sequence[Series]) -> str:
+    """How many replicas the series have."""
+    counts = sorted({len(one.tasks) for one in series})
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} replicas per method and domain"
+
+
+def short(number: float) -> str:
+    """400, 250K, 1.5M."""
+    size, unit = next(pair for pair in ((1e6, "M"), (1e3, "K"), (1, "")) if abs(number) >= pair[0] or pair[0] == 1)
+    return f"{number / size:g}{unit}"
+
+
+# ---- drawing
+
+
+def grid(titles: Sequence[str], rows: int) -> tuple[Figure, dict[str, list[Axes]]]:
+    """Small multiples: for each title, `rows` axes below one another."""
+    blocks = -(-len(titles) // 4)
+    columns = -(-len(titles) // blocks)
+    height = (1.55 if columns > 1 else 2.1) if rows == 1 else 1.25 * rows
+    figure = Figure((SINGLE if columns == 1 else DOUBLE, blocks * height + 0.3), layout="constrained")
+    axes = figure.subplots(blocks * rows, columns, squeeze=False)
+    panels = {}
+    for i in range(blocks * columns):
+        own = [axes[i // columns * rows + row, i % columns] for row in range(rows)]
+        if i < len(titles):
+            panels[titles[i]] = own
+            own[0].set_title(titles[i])
+        else:
+            for axis in own:
+                axis.remove()
+    return figure, panels
+
+
+def line(
+    axis: Axes,
+    x: Sequence[int] | np.ndarray,
+    centre: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    label: str,
+    study: Study,
+    which: int,
+) -> None:
+    """A line with its band. which: the line's number, so that markers of different lines are apart."""
+    own = look(study, label)
+    stride = max(1, len(x) // MARKERS_PER_LINE)
+    axis.plot(x, centre, label=label, markevery=(which % stride, stride), **own)
+    axis.fill_between(x, low, high, color=own["color"], alpha=0.18, linewidth=0)
+
+
+def reference(axis: Axes, y: float, label: str) -> None:
+    """A level to compare with, if there is one."""
+    if np.isfinite(y):
+        axis.axhline(y, label=label, **REFERENCE)
+
+
+def updates_axes(figure: Figure, panels: Mapping[str, list[Axes]], border: int | None) -> None:
+    """The same axis of updates for all panels, the online phase shaded."""
+    axes = [axis for own in panels.values() for axis in own]
+    end = max(axis.dataLim.x1 for axis in axes)
+    for axis in axes:
+        axis.set_xlim(-0.02 * end, 1.02 * end)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+        if border is not None and border < end:
+            axis.axvspan(border, 1.02 * end, **ONLINE)
+            axis.axvline(border, color="0.5", linewidth=0.6)
+    for own in panels.values():
+        for axis in own[:-1]:
+            axis.tick_params(labelbottom=False)
+    figure.supxlabel("updates", fontsize=8)
+
+
+def log_axis(axis: Axes) -> None:
+    """Logarithmic, with room for at least one labelled tick."""
+    axis.set_yscale("log")
+    low, high = axis.dataLim.minposy, axis.dataLim.y1
+    if high < 20 * low:
+        axis.set_ylim(low / 2, high * 2)
+    if high < 1e4 * low:
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
+        axis.yaxis.set_major_formatter(PLAIN)
+    else:
+        axis.yaxis.set_major_locator(LogLocator(numticks=5))
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def values_axis(axis: Axes, values: Sequence[float], most: int) -> None:
+    """A tick at every value of a setting, or at `most` of many; logarithmic if they span more than a decade."""
+    if values[0] > 0 and values[-1] > 10 * values[0]:
+        axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(values[:: -(-len(values) // most)]))
+    axis.xaxis.set_major_formatter(PLAIN)
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def left(panels: Mapping[str, list[Axes]], row: int, text: str, *, shared: bool = False) -> None:
+    """Label the first column's axes; shared: the others need no numbers."""
+    for own in panels.values():
+        place = own[row].get_subplotspec()
+        assert place is not None  # panels are made by `grid`
+        if place.is_first_col():
+            own[row].set_ylabel(text)
+        elif shared:
+            own[row].tick_params(labelleft=False)
+
+
+def legend(
+    figure: Figure,
+    study: Study,
+    labels: Sequence[str],
+    references: Mapping[str, Mapping[str, Any]],
+    border: int | None = None,
+) -> None:
+    """Above the panels, where no data are. references: {label: look} of lines that belong to no method."""
+    handles: list[Any] = [Line2D([], [], label=label, **look(study, label)) for label in labels]
+    handles += [Line2D([], [], label=label, **own) for label, own in references.items()]
+    handles += [] if border is None else [Patch(label="online phase", **ONLINE)]
+    widest = max(len(str(handle.get_label())) for handle in handles)
+    columns = min(len(handles), max(1, int(figure.get_figwidth() * 15 / (widest + 7))))
+    figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(handles) // columns))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.6)

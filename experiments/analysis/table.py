@@ -1,0 +1,184 @@
+"""The papers' table: results laid out as a grid or as tidy rows, with a caption that says what the numbers are."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import envs
+from experiments.analysis import grid, statistics
+from experiments.analysis.cells import (
+    Cell,
+    Choice,
+    Results,
+    is_all,
+    parse_scope,
+    results,
+    rounded,
+    scope,
+    step_of,
+    values,
+    with_alls,
+)
+from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS, differing_alls, published
+from experiments.analysis.rows import MISSING, Source, groups
+from trqam_jax.errors import UserError
+
+COLUMNS = ["method", "scope", "step", "n_seeds", "mean_percent", "std_percent_ddof1"]  # as in published/*.csv
+COLUMNS += ["source", "protocol", "phase", "value", "missing"]
+
+
+def collect(
+    origins: Sequence[Source], choice: Choice, phase: str, paper: str | None
+) -> tuple[list[Results], list[str]]:
+    """The rows of the table, a published one's among them, and what a reader must know about the latter."""
+    rows = [row for source in origins for row in results(source, choice)]
+    remarks = []
+    if paper:
+        step = PUBLISHED_STEPS[phase] if choice.step is None else choice.step
+        papers = published(paper, step)
+        rows += papers
+        if differing := differing_alls(paper, step, papers):
+            remarks.append(f'the paper\'s own "all", without rounding in between, differs for {", ".join(differing)}')
+    return with_alls(rows), remarks
+
+
+def name_short(source: Source, choice: Choice) -> None:
+    """A line on stderr for every method and domain with curves that do not reach the step."""
+    counted = values(source, choice)
+    short = counted[counted.status == MISSING]
+    for (method, env), replicas in groups(short, ["method", "env"]):
+        print(
+            f"{source.name}: {method} on {env} has {len(replicas)} curve(s) without an evaluation at step "
+            f"{step_of(source, choice)}, the first of them ends at {replicas.end.min()}; --step=N takes the values of "
+            "an earlier one",
+            file=sys.stderr,
+        )
+
+
+def labelled(rows: Sequence[Results]) -> list[Results]:
+    """With source and protocol in the method's label, where the table has several of them."""
+    several_sources = len({row.source for row in rows}) > 1
+    several_protocols = len({row.protocol for row in rows}) > 1
+    result = []
+    for row in rows:
+        extra = [row.source] * several_sources + [f"protocol {row.protocol}"] * several_protocols
+        result.append(row._replace(method=f"{row.method} ({', '.join(extra)})") if extra else row)
+    return result
+
+
+def caption(
+    rows: Sequence[Results], choice: Choice, phase: str, remarks: Sequence[str], paper: str | None = None
+) -> str:
+    """What the numbers are: convention, value, phase, step, protocol and source. paper: whose table is published."""
+    words = {
+        "final": "the evaluation at",
+        "best": "each replica's best evaluation up to",
+        "last_k": f"the mean of each replica's last {choice.last} evaluations up to",
+    }
+    convention = (
+        "Success in percent, mean ± sample standard deviation over seeds. A domain's tasks are averaged per seed; "
+        "all: the mean of the rounded means of a suite's benchmark domains."
+    )
+    parts = []
+    for source, protocol, step in dict.fromkeys((row.source, row.protocol, row.step) for row in rows):
+        own = [row for row in rows if (row.source, row.protocol) == (source, protocol)]
+        seeds = max(cell.counts["seeds"][1] for row in own for cell in row.cells.values())
+        where = f"step {step:,} of the {phase} phase; protocol {protocol}; seeds: {seeds}"
+        what = f"{PUBLISHED[paper].title}, at" if paper and source == "published" else words[choice.value]
+        parts.append(f"{source}: {what} {where}")
+    parts.append("bold: the best complete cell" + " of a protocol" * (len({row.protocol for row in rows}) > 1))
+    if any(cell.marks for row in rows for cell in row.cells.values()):
+        parts.append("in brackets: how much is there of a complete cell; diverged replicas are left out")
+    return " ".join([convention, *(f"{part[0].upper()}{part[1:]}." for part in [*parts, *remarks])])
+
+
+def as_grid(rows: Sequence[Results], text: str, *, per_task: bool) -> grid.Grid:
+    """Methods x domains and "all"; or tasks x methods. text: the caption."""
+    scopes = _tasks(rows) if per_task else _domains(rows)
+    if not scopes:
+        raise UserError("there is no result of a single task" if per_task else "there is no result of a domain")
+    best = {name: _best(rows, name) for name in scopes}
+    body = [[row.method, *(_text(row, name, best[name]) for name in scopes)] for row in rows]
+    table = [["method", *map(_heading, scopes)], *body]
+    if per_task:
+        table = [list(column) for column in zip(*table, strict=True)]
+        table[0][0] = "task"
+    return grid.Grid(text, table[0], table[1:])
+
+
+def _domains(rows: Sequence[Results]) -> list[str]:
+    """The scopes of domains that some row has, in the suites' order, and every "all"."""
+    present = dict.fromkeys(name for row in rows for name in row.cells)
+    return [name for name in map(scope, envs.DOMAINS) if name in present] + [name for name in present if is_all(name)]
+
+
+def _tasks(rows: Sequence[Results]) -> list[str]:
+    """The scopes of tasks that some row has, in the suites' order."""
+    present = {name for row in rows for name in row.cells}
+    tasks = [scope(domain.name, task) for domain in envs.DOMAINS.values() for task in range(1, domain.num_tasks + 1)]
+    return [name for name in tasks if name in present]
+
+
+def _heading(name: str) -> str:
+    if is_all(name):
+        return name
+    domain, task = parse_scope(name)
+    return domain if task is None else f"{domain}-task{task}"
+
+
+def _best(rows: Sequence[Results], name: str) -> dict[str, int]:
+    """{protocol: the highest rounded mean of its complete cells}."""
+    best: dict[str, int] = {}
+    for row in rows:
+        if name in row.cells and row.cells[name].complete:
+            mean = row.cells[name].percent
+            best[row.protocol] = max(mean, best.get(row.protocol, mean))
+    return best
+
+
+def _text(row: Results, name: str, best: dict[str, int]) -> str:
+    """45 ± 3 (3/8 seeds), with a dash for what is not there."""
+    cell: Cell | None = row.cells.get(name)
+    if cell is None:
+        return "-"
+    spread = "" if cell.std is None else f" ± {rounded(cell.std)}"
+    marks = f" ({', '.join(cell.marks)})" if cell.marks else ""
+    text = ("-" if cell.mean is None else f"{cell.percent}{spread}") + marks
+    return grid.Bold(text) if cell.complete and cell.percent == best[row.protocol] else text
+
+
+def tidy(rows: Sequence[Results], choice: Choice, phase: str) -> list[dict[str, Any]]:
+    """A row of COLUMNS per method and scope; means and deviations in percent, unrounded, empty where there is none."""
+    return [
+        {
+            "method": row.method,
+            "scope": name,
+            "step": row.step,
+            "n_seeds": cell.counts["seeds"][0],
+            "mean_percent": _number(cell.mean),
+            "std_percent_ddof1": _number(cell.std),
+            "source": row.source,
+            "protocol": row.protocol,
+            "phase": phase,
+            "value": "final" if row.source == "published" else choice.value,
+            "missing": ", ".join(cell.marks),
+        }
+        for row in rows
+        for name, cell in row.cells.items()
+    ]
+
+
+def _number(x: float | None) -> float | str:
+    return "" if x is None else round(x, 4)
+
+
+def over_tasks(origins: Sequence[Source], choice: Choice, rows: Sequence[Results], seed: int) -> list[dict[str, Any]]:
+    """The statistics over all tasks of the methods of `origins`, called as in the table. seed: of the bootstrap."""
+    names = {(row.source, row.protocol, row.method): own.method for row, own in zip(rows, labelled(rows), strict=True)}
+    scores, seeds = {}, {}
+    for source in origins:
+        for method, own in statistics.scores_of(source, choice).items():
+            name = names[source.name, source.protocol, method]
+            scores[name] = own
+            seeds[name] = source.num_seeds
+    return statistics.aggregates(scores, seeds, seed)
