@@ -23,8 +23,8 @@ import numpy as np
 from absl import app, flags
 
 import envs
-from envs.ogbench import convert, generate
-from envs.ogbench import files as ogbench
+from envs.ogbench import SUITE, convert, files, generate
+from envs.ogbench.domains import dataset_name
 from trqam_jax.errors import UserError
 
 BATCH = 256
@@ -38,9 +38,10 @@ def write_shards(source: pathlib.Path, domain: envs.Domain, folder: pathlib.Path
         arrays = {key: file[key] for key in file if file[key].shape[:1] == (length,)}
     copies = -(-rows // (shards * length))
     for number in range(shards):
-        path = folder / f"{domain.dataset_name}-{number:03d}.npz"
-        np.savez(path, **{key: np.concatenate([array] * copies) for key, array in arrays.items()})
-        shutil.copy(ogbench.partner(source), ogbench.partner(path))
+        path = folder / f"{dataset_name(domain)}-{number:03d}.npz"
+        copied: dict[str, Any] = {key: np.concatenate([array] * copies) for key, array in arrays.items()}
+        np.savez(path, **copied)
+        shutil.copy(files.partner(source), files.partner(path))
     return shards * copies * length
 
 
@@ -62,15 +63,15 @@ def simulator(env: str) -> None:
     """What every conversion needs besides data."""
     from ogbench import relabel_utils  # noqa: F401
 
-    made = ogbench.make_env(envs.DOMAINS[env], 1)
-    made.reset(seed=0)
+    made = SUITE.env_factory(SUITE.domains[env], 1)()
+    made.reset(0)
     made.close()
 
 
-def arrays_of(folder: pathlib.Path, env: str) -> ogbench.Arrays:
+def arrays_of(folder: pathlib.Path, env: str) -> envs.Arrays:
     """The converted arrays of the domain's default task."""
-    domain = envs.DOMAINS[env]
-    return ogbench.load(folder, domain, [domain.default_task], domain.horizon, sparse=False, shards=0)
+    domain = SUITE.domains[env]
+    return SUITE.load(folder, domain, [domain.default_task], domain.horizon, sparse=False, shards=0)
 
 
 def opened(folder: pathlib.Path, env: str) -> int:
@@ -120,26 +121,25 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
     """(seconds of the first update, updates per second of the others, blocks begun, seconds waited for all but the
     first, MiB of data on the device) of one replica of TRQAM, compiled."""
     import jax.numpy as jnp
-    from ml_collections import FrozenConfigDict
 
     import agents
-    from trqam_jax import backend, data, trainer
+    from trqam_jax import backend, data
+    from trqam_jax.agent_config import AgentConfig
+    from trqam_jax.replicas import Population, create_replicas
     from trqam_jax.streaming import MOST_UPDATES, Stream
     from trqam_jax.streams import stack_streams
     from trqam_jax.types import Spec
+    from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
     backend.prepare_process()
-    domain = envs.DOMAINS[env]
-    config = agents.default_config("trqam")
-    config["hidden_dims"] = hidden_dims
+    domain = SUITE.domains[env]
+    config = AgentConfig.create(agents.settings("trqam"), {"hidden_dims": hidden_dims})
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
     arrays, streams = arrays_of(folder, env), stack_streams([0], "offline")
     length = MOST_UPDATES if kind.run_blocks else NETWORKS[hidden_dims]
     source = data.to_device(arrays, kind.cycle) if kind.resident else Stream(arrays, kind.cycle, length)
-    made = trainer.create_replicas(agents.AGENTS["trqam"], streams.init, spec, FrozenConfigDict(config))
-    population = trainer.Population(
-        made, trainer.Source(source, jnp.zeros(1, jnp.int32)), streams, trainer.Rules(BATCH)
-    )
+    made = create_replicas(agents.AGENTS["trqam"], streams.init, spec, config)
+    population = Population(made, ReplicaData(source, jnp.zeros(1, jnp.int32)), streams, SamplingConfig(BATCH))
     del made
     start = time.perf_counter()
     population.run(0, 1)
@@ -155,7 +155,7 @@ def updates(folder: pathlib.Path, env: str, hidden_dims: tuple[int, ...], kind: 
 
 
 def main(_) -> None:
-    domain = envs.DOMAINS[FLAGS.env]
+    domain = SUITE.domains[FLAGS.env]
     with tempfile.TemporaryDirectory(dir=FLAGS.out_dir) as place:
         folder = pathlib.Path(place) / "shards"
         folder.mkdir()

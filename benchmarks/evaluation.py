@@ -13,10 +13,9 @@ import numpy as np
 from absl import app, flags, logging
 
 import envs
-from envs.ogbench import files as ogbench
-from envs.vector import simulator
+from envs.base import SimulatorFactory
 from envs.vector.slots import VectorSlots
-from envs.vector.workers import Workers
+from envs.vector.workers import Workers, cpu_count
 
 SIZES = {"512x4": (512, 512, 512, 512), "128x3": (128, 128, 128)}
 
@@ -24,18 +23,18 @@ SIZES = {"512x4": (512, 512, 512, 512), "128x3": (128, 128, 128)}
 class Raw:
     """A process with one environment and the loop everybody writes."""
 
-    def __init__(self, domain: envs.Domain, task: int):
-        self._env = ogbench.make_env(domain, task)
-        ogbench.reset(self._env, 0)
+    def __init__(self, make: SimulatorFactory):
+        self._simulator = make()
+        self._simulator.reset(0)
 
     def steps_per_second(self, episodes: list[tuple[int, np.ndarray]], seconds: float) -> float:
         """episodes: [(seed, actions)], again and again."""
         start, steps = time.perf_counter(), 0
         while True:
             for seed, actions in episodes:
-                ogbench.reset(self._env, seed)
+                self._simulator.reset(seed)
                 for action in actions:
-                    self._env.step(action)
+                    self._simulator.step(action)
                     steps += 1
                     if time.perf_counter() - start > seconds:
                         return steps / seconds
@@ -44,11 +43,11 @@ class Raw:
         """The mean over seeds."""
         start = time.perf_counter()
         for seed in seeds:
-            ogbench.reset(self._env, seed)
+            self._simulator.reset(seed)
         return (time.perf_counter() - start) / len(seeds)
 
     def close(self) -> None:
-        self._env.close()
+        self._simulator.close()
 
 
 class Observed:
@@ -92,17 +91,16 @@ class Observed:
 def replicas(domain: envs.Domain, size: str, count: int) -> Any:
     """Untrained TRQAM policies: how long they take does not depend on what they have learnt."""
     import jax
-    from ml_collections import FrozenConfigDict
 
     import agents
-    from trqam_jax import trainer
+    from trqam_jax.agent_config import AgentConfig
+    from trqam_jax.replicas import create_replicas
     from trqam_jax.types import Spec
 
-    config = agents.default_config("trqam")
-    config.hidden_dims = SIZES[size]
+    config = AgentConfig.create(agents.settings("trqam"), {"hidden_dims": SIZES[size]})
     spec = Spec(domain.observation_dim, domain.action_dim, domain.horizon)
     keys = jax.random.split(jax.random.key(0), count)
-    return trainer.create_replicas(agents.AGENTS["trqam"], keys, spec, FrozenConfigDict(config))
+    return create_replicas(agents.AGENTS["trqam"], keys, spec, config)
 
 
 def measure(domain: envs.Domain, cores: int) -> None:
@@ -112,12 +110,15 @@ def measure(domain: envs.Domain, cores: int) -> None:
     from trqam_jax.evaluation import evaluate, start_seeds
 
     task, count = domain.default_task, FLAGS.replicas
-    make = functools.partial(Raw, domain, task)
+    factory = envs.suite_of(domain).env_factory(domain, task)
+    make = functools.partial(Raw, factory)
     seeds = start_seeds(list(range(count)), "benchmark", 0, FLAGS.episodes)
     keys = jax.random.split(jax.random.key(1), count)
     with (
         Workers([make] * cores) as raw,
-        VectorSlots(domain, [task] * count, FLAGS.episodes, workers=cores, groups=FLAGS.groups) as slots,
+        VectorSlots(
+            [factory] * count, domain.observation_dim, FLAGS.episodes, workers=cores, groups=FLAGS.groups
+        ) as slots,
     ):
         print(f"\n{domain.name}, {count} replicas, {FLAGS.episodes} episodes each, {cores} cores")
         print(
@@ -155,7 +156,7 @@ def main(_) -> None:
     found = versions()
     print(", ".join(f"{name} {found[name]}" for name in ("jax", "device", "python")))
     for name in FLAGS.env:
-        measure(envs.parse_env(name)[0], FLAGS.workers or simulator.cpu_count())
+        measure(envs.parse_env(name)[0], FLAGS.workers or cpu_count())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 A line per kill: the run, what the process went on from, the signal (to the process, or to its whole group as a terminal
 and a cluster send it), the moment, the exit status. Every run that comes to its end must have the tables, to the byte,
-and the cloned policy of the one that was left alone. The exit status is non-zero if one has not.
+and the BC policy of the one that was left alone. The exit status is non-zero if one has not.
 """
 
 import contextlib
@@ -45,11 +45,11 @@ def command(folder: pathlib.Path, out: str) -> list[str]:
 
 
 def left_by(place: pathlib.Path) -> dict[str, bytes | str]:
-    """What must not depend on kills: the tables, and the cloned policy's fingerprint."""
+    """What must not depend on kills: the tables, and the BC policy's fingerprint."""
     (policy,) = place.glob("default/*/cloned-*/checkpoints/[0-9]*")
     tables = {f"{t.parent.name}/{t.name}": t.read_bytes() for t in place.glob("default/*/*/*.csv")}
     return {name: text for name, text in tables.items() if not name.endswith("times.csv")} | {
-        "cloned policy": read_meta(policy)["fingerprint"]
+        "BC policy": read_meta(policy)["fingerprint"]
     }
 
 

@@ -5,7 +5,7 @@ released code's kind: one process per seed, minibatches sampled on the host, one
 "released" is that loop with the arithmetic of the released update, which of TRQAM alone is known: a forward pass over
 the rollout for the loss. (Its critics' pass over a single candidate is left out: XLA removes that by itself.)
 Every row is a process of its own; the compiled loop's is started a second time, from the programs that the first kept.
-`python -m benchmarks.budget update.csv` makes the README's table of what is written.
+`python -m benchmarks.budget update.csv` makes the table of benchmarks/README.md of what is written.
 """
 
 import concurrent.futures
@@ -26,18 +26,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from ml_collections import FrozenConfigDict
 from tqdm import tqdm
 
 import agents
 from benchmarks import flops
 from experiments.training.phases import Offline
-from trqam_jax import backend, data, trainer
+from trqam_jax import backend, data
+from trqam_jax.agent_config import AgentConfig
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field
+from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.sde import Path, sample_path
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Array, Batch, Spec
+from trqam_jax.update_loop import ReplicaData, SamplingConfig
 from trqam_jax.versions import versions
 
 BATCH = 256
@@ -92,14 +94,14 @@ def fake_data(num_transitions: int = 20_000, episode: int = 500) -> data.Dataset
     )
 
 
-def first_update(agent_class: Any, config: Any, loop: Loop) -> tuple[trainer.Population, float, float]:
+def first_update(agent_class: Any, config: Any, loop: Loop) -> tuple[Population, float, float]:
     """A population after its first update; seconds to create it, and from there on."""
     dataset, start = fake_data(), time.perf_counter()
     streams = stack_streams(list(range(loop.replicas)), "offline")
-    replicas = jax.block_until_ready(trainer.create_replicas(agent_class, streams.init, SPEC, config))
+    replicas = jax.block_until_ready(create_replicas(agent_class, streams.init, SPEC, config))
     created = time.perf_counter()
-    source = trainer.Source(dataset, jnp.zeros(loop.replicas, jnp.int32))
-    population = trainer.Population(replicas, source, streams, trainer.Rules(BATCH), per_pass=loop.per_pass)
+    source = ReplicaData(dataset, jnp.zeros(loop.replicas, jnp.int32))
+    population = Population(replicas, source, streams, SamplingConfig(BATCH), per_pass=loop.per_pass)
     del replicas
     population.run(0, 1)
     return population, created - start, time.perf_counter() - created
@@ -161,16 +163,15 @@ def _second_pass(velocity: Field, base: Field, x0: Array, eps: Array) -> Path:
     """`sample_path` without gradients, and the velocities at its points once more for the loss."""
     path = jax.tree.map(jax.lax.stop_gradient, sample_path(velocity, base, x0, eps))
     times = path.ts[:, None, None]
-    return path._replace(gap=velocity(path.xs, times) - base(path.xs, times))
+    return path._replace(delta_v=velocity(path.xs, times) - base(path.xs, times))
 
 
-def configured(loop: Loop) -> tuple[Any, FrozenConfigDict]:
+def configured(loop: Loop) -> tuple[Any, AgentConfig]:
     """The algorithm and its settings, in a process that is as `main.py` has it if the loop is today's."""
     if loop.kind == "now":
         backend.prepare_process()
-    config = agents.default_config(loop.agent)
-    config.hidden_dims = loop.hidden_dims
-    return agents.AGENTS[loop.agent], FrozenConfigDict(config)
+    config = AgentConfig.create(agents.settings(loop.agent), {"hidden_dims": loop.hidden_dims})
+    return agents.AGENTS[loop.agent], config
 
 
 def measure(loop: Loop) -> Row:
