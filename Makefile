@@ -48,10 +48,10 @@ types: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm"
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) .venv-lock $(DEMO)

@@ -2,12 +2,15 @@
 
 import atexit
 import os
+import pathlib
 import shutil
 import tempfile
 
 import pytest
 from jaxtyping import install_import_hook
 from shape_checks import MODULES
+
+ROOT = pathlib.Path(__file__).parent
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
@@ -34,3 +37,50 @@ def forget_compiled_programs():
     import jax
 
     jax.clear_caches()
+
+
+#: Files that take many seconds: `make check` leaves them out, and `make test` begins with them, so that no process is
+#: left with one when the others are done.
+SLOW = (
+    "experiments/analysis/test_compare.py",
+    "trqam_jax/test_update_loop.py",
+    "trqam_jax/test_replicas.py",
+    "trqam_jax/test_streaming.py",
+    "trqam_jax/test_replay.py",
+    "trqam_jax/test_backend.py",
+    "experiments/training/test_run.py",
+    "experiments/training/test_resume.py",
+    "experiments/training/test_earlier_version.py",
+    "experiments/sweeps/test_sweep.py",
+    "test_third_suite.py",
+    "agents/test_invariants.py",
+    "agents/test_cgql.py",
+    "agents/test_trqam_external.py",
+    "agents/test_sqam.py",
+    "agents/test_qam_edit.py",
+    "agents/test_qam.py",
+    "agents/test_qam_fql.py",
+    "agents/test_dsrl.py",
+    "agents/test_ifql.py",
+    "agents/test_fql.py",
+    "envs/vector/test_slots.py",
+    "envs/ogbench/test_generate.py",
+    "experiments/analysis/test_released.py",
+    "test_docs.py",
+    "test_readme.py",
+    "envs/vector/test_actors.py",
+    "envs/ogbench/test_convert.py",
+    "trqam_jax/test_agent_config.py",
+    "trqam_jax/test_sde.py",
+    "trqam_jax/test_data.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files, and put them first."""
+    order = {name: number for number, name in enumerate(SLOW)}
+    place = {item: order.get(str(item.path.relative_to(ROOT)), len(SLOW)) for item in items}
+    for item in items:
+        if place[item] < len(SLOW):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=place.__getitem__)

@@ -19,8 +19,8 @@ SPEC = Spec(observation_dim=4, action_dim=2, horizon=3)
 
 
 def config(agent, **overrides):
-    """Two layers of 8, two critics, K = 3."""
-    small = dict(hidden_dims=(8, 8), num_critics=2, flow_steps=3, learning_rate=1e-3)
+    """Two layers of 8, two critics, K = 2."""
+    small = dict(hidden_dims=(8, 8), num_critics=2, flow_steps=2, learning_rate=1e-3)
     return AgentConfig.create(agents.settings(agent), {**small, **overrides})
 
 

@@ -101,6 +101,9 @@ class AgentConfig:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name}: a configuration is immutable; see replace")
 
+    def __reduce__(self) -> Any:  # immutable, so not what pickle does by itself
+        return AgentConfig, (self._floats, self._static, self._derivations, self._spec)
+
     def __repr__(self) -> str:
         values = {**self._floats, **self._static}
         return f"AgentConfig({', '.join(f'{name}={value}' for name, value in sorted(values.items()))})"

@@ -22,10 +22,16 @@ from trqam_jax.types import Array, Params, Spec
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, Totals, run_updates, zero_totals
 
 
-@functools.partial(jax.jit, static_argnames=("agent_class", "spec"))
 def _create(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
     # One after the other: vmap's program takes twice as long to compile from four replicas on.
     return jax.lax.map(lambda each: agent_class.create(each[0], spec, each[1]), (keys, configs))
+
+
+@functools.cache
+def _compiled_create() -> Callable[..., AbstractAgent]:
+    """Not at import, because the options depend on the devices that JAX finds."""
+    options = backend.compiler_options()
+    return jax.jit(_create, static_argnames=("agent_class", "spec"), compiler_options=options)
 
 
 def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
@@ -34,12 +40,13 @@ def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, c
     configs: leaves (R,), or scalars that hold for all replicas.
     """
     configs = _prepared(agent_class, keys, spec, configs)
-    return _create.lower(agent_class, keys, spec, configs).compile(backend.compiler_options())(keys, configs)
+    return _compiled_create()(agent_class, keys, spec, configs)
 
 
 def replica_shapes(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
     """What `create_replicas` returns, as shapes; nothing is computed."""
-    return _create.eval_shape(agent_class, keys, spec, _prepared(agent_class, keys, spec, configs))
+    of_arrays = lambda keys, configs: _create(agent_class, keys, spec, configs)
+    return jax.eval_shape(of_arrays, keys, _prepared(agent_class, keys, spec, configs))
 
 
 def _prepared(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AgentConfig:

@@ -7,6 +7,8 @@ A frame has the columns of its file, floats exactly as they were written, and th
     variant     in which settings a replica differs from others, like "inv_temp=3.0, kl_budget=0.5"; may be empty
     method      how tables and figures call the agent, with the variant if there is one
     total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones
+
+It imports JAX only inside functions, so that the last steps of many runs are read at once.
 """
 
 import csv
@@ -20,7 +22,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.config import changes_results, flatten, swept
 from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, parse_variant, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
@@ -151,6 +152,8 @@ def _find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
+    from experiments.config import flatten
+
     config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
     config.pop("notes", None)
     return flatten(config)
@@ -161,6 +164,8 @@ def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Settings that a run sweeps are in its column `variant`.
     """
+    from experiments.config import changes_results, swept
+
     kinds = [(config["agent_name"], config["env"], config["protocol"]) for config in configs]
     results = []
     for kind, config in zip(kinds, configs, strict=True):
@@ -172,7 +177,7 @@ def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def last_step(folder: pathlib.Path) -> tuple[str, int] | None:
-    """Phase and step of the last row of the run's train.csv; None before there is one."""
+    """Phase and step of the last row of the run's train.csv; None before there is one. Imports no JAX."""
     rows = _read_csv(folder / "train.csv", _is_finished(folder))
     return None if rows.empty else (rows.phase.iloc[-1], int(rows.step.iloc[-1]))
 

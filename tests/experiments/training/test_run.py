@@ -49,7 +49,7 @@ def make_config(place, group, *, env="cube-single-task1", agent="trqam", overrid
         },
         overrides={
             "agent.hidden_dims": "16,16",
-            "agent.flow_steps": "3",
+            "agent.flow_steps": "2",
             "train.batch_size": "32",
             **(overrides or {}),
         },
