@@ -6,9 +6,8 @@
     python experiments/sweep.py status --group=table
     python experiments/sweep.py retry --group=table --engine=slurm --slurm=partition=gpu --slurm=gpus_per_node=1
 
-Takes the flags of main.py, too: they go to every job. A job is one run of main.py, for one method on one domain; each
-domain's BC policy is trained once, first. The same command again, or retry, starts what is not done, and that goes on
-where it was.
+Takes the flags of main.py, too: they go to every job. A job is one run of main.py, of one method on one domain; each
+domain's BC policy is trained once, first. The same command again, or retry, continues what is not done.
 """
 
 import os
