@@ -34,7 +34,10 @@ def test_errors_of_the_command_line_are_one_line(tmp_path, arguments, words):
 def test_a_dry_run_starts_nothing(tmp_path):
     result = command("--suite=ogbench50", "--num_seeds=8", "--dry_run", f"--out_dir={tmp_path}", "--max_replicas=20")
     assert "trqam/scene/seeds-10001-40004" in result.stdout
-    assert "30 jobs with 400 replicas, cloning apart; 30 not measured: --benchmark=FILE.csv" in result.stdout
+    assert (
+        "30 jobs with 400 replicas, not counting behaviour cloning; 30 not measured: --benchmark=FILE.csv"
+        in result.stdout
+    )
     assert not list(tmp_path.iterdir())
 
 
