@@ -85,3 +85,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place[item] < len(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=place.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def default_fusions():
+    """Replicas' programs are compiled as a run's are: by the older fusions a minibatch that lies elsewhere is rounded
+    otherwise."""
+    from trqam_jax import backend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "compiler_options", lambda: {"xla_cpu_use_fusion_emitters": True})
+        yield

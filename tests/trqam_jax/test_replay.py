@@ -14,6 +14,8 @@ from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
 from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
+pytestmark = pytest.mark.usefixtures("default_fusions")
+
 H = tiny.SPEC.horizon
 KEY = jax.random.key(5)
 

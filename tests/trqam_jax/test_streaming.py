@@ -13,6 +13,8 @@ from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.streams import stack_streams
 from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
+pytestmark = pytest.mark.usefixtures("default_fusions")
+
 SEEDS, TASKS, SAMPLING = [3, 4, 5], [0, 1, 0], SamplingConfig(batch_size=16)
 SIZES = SAMPLING.batch_size, tiny.SPEC.horizon
 

@@ -20,6 +20,8 @@ from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.files import sha256_json
 
+pytestmark = pytest.mark.usefixtures("default_fusions")
+
 ROOT = pathlib.Path(__file__).parents[3]
 MAIN = [sys.executable, "experiments/main.py"]
 
