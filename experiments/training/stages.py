@@ -18,7 +18,6 @@ from trqam_jax.settings import Effect
 class Stage(NamedTuple):
     """A part of a run with a folder of its own."""
 
-    name: str
     phases: tuple[str, ...]
     agent: str = ""  # which it trains, whatever a run's configuration names; "": that one
     folder_prefix: str = ""  # what its folder's name begins with; "": the agent, and it ends with the run's part
@@ -60,7 +59,6 @@ class Stage(NamedTuple):
 
 
 BC = Stage(
-    "bc",
     ("bc",),
     agent="bc",
     folder_prefix=BC_PREFIX,
@@ -69,4 +67,4 @@ BC = Stage(
     unused=("online.", "data.sparse", "protocol", *(f"agent.{key}" for key in agents.BC.UNUSED)),
     rows=("train.log_interval", "run.seeds"),
 )
-FINE_TUNING = Stage("fine-tuning", ("offline", "online"), lengths=("train.offline_steps", "online.steps"))
+FINE_TUNING = Stage(("offline", "online"), lengths=("train.offline_steps", "online.steps"))
