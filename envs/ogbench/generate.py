@@ -14,23 +14,19 @@ NaN when given the cell. pointmaze-teleport keeps OGBench's walled-in room: an e
 import functools
 import importlib.metadata
 import json
-import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
 
 from envs.base import Parser
+from envs.generation import GenerationError, check_at_least, check_made_with, play_all
 from envs.ogbench import simulators
 from envs.vector.workers import cpu_count
 from trqam_jax.errors import UserError, suggest
@@ -59,10 +55,6 @@ MAX_ATTEMPTS = 100  # at one episode, should it be thrown away
 DTYPES = {"terminals": bool, "button_states": np.int64}  # all else float32
 
 
-class GenerationError(UserError):
-    """Episodes could not be played. Its single line names the data and the cause."""
-
-
 def generate(
     domain: str,
     *,
@@ -84,16 +76,20 @@ def generate(
     steps = episode_steps if episode_steps is not None else 2001 if domain == "pointmaze-giant" else 1001
     if workers is None:
         workers = cpu_count()
-    at_least = dict(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1), episode_steps=(steps, 2))
-    for name, (value, least) in at_least.items():
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, not {value}.")
+    check_at_least(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1), episode_steps=(steps, 2))
     settings = _settings(domain, int(episodes), int(seed), int(steps))
     train, val = _paths(domain, out_dir)
     found = [_is_made_with(path, settings) for path in (train, val)]
     if not all(found):
         train.parent.mkdir(parents=True, exist_ok=True)
-        played = _play_all(domain, steps, seed, episodes + _num_validation(episodes), workers, progress)
+        played = play_all(
+            _stem(domain),
+            functools.partial(make_env, domain, steps),
+            functools.partial(collect, domain=domain, seed=seed),
+            episodes + _num_validation(episodes),
+            workers=workers,
+            progress=progress,
+        )
         _write({val: played[episodes:], train: played[:episodes]}, settings)
     return train
 
@@ -206,63 +202,6 @@ def _step(env: Any, observation: np.ndarray, action: np.ndarray) -> tuple[np.nda
     return following, info, row | state
 
 
-def _play_all(domain: str, steps: int, seed: int, total: int, workers: int, progress: bool) -> list[dict]:
-    """Episodes 0 .. total - 1 in order; whatever goes wrong becomes one GenerationError."""
-    from tqdm import tqdm
-
-    name = f"{domain}-{GENERATABLE[domain]}-v0"
-    players = _here if workers == 1 else functools.partial(_in_workers, min(workers, total))
-    try:
-        return list(tqdm(players(domain, steps, seed, total), name, total, disable=not progress, unit="episode"))
-    except BrokenProcessPool as error:
-        hint = 'out of memory, or a script without `if __name__ == "__main__":`; workers=1 starts no processes'
-        raise GenerationError(f"Generating {name} failed: a worker process died ({hint}).") from error
-    except Exception as error:
-        raise GenerationError(f"Generating {name} failed: {type(error).__name__}: {error}") from error
-
-
-def _here(domain: str, steps: int, seed: int, total: int) -> Iterator[dict[str, np.ndarray]]:
-    """Episodes played in this process."""
-    callers = np.random.get_state()  # noqa: NPY002
-    env = make_env(domain, steps)
-    try:
-        yield from (collect(env, domain, seed, episode) for episode in range(total))
-    finally:
-        env.close()
-        np.random.set_state(callers)  # noqa: NPY002
-
-
-def _in_workers(workers: int, domain: str, steps: int, seed: int, total: int) -> Iterator[dict[str, np.ndarray]]:
-    """The same episodes, played by worker processes of one thread each."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads, if the caller has any
-    saved = os.environ.get("OMP_NUM_THREADS")
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        os.environ["OMP_NUM_THREADS"] = "1"  # numpy reads it when a worker, started by map, imports it
-        episodes = pool.map(functools.partial(_work, domain, steps, seed), range(total))
-        os.environ.pop("OMP_NUM_THREADS") if saved is None else os.environ.update(OMP_NUM_THREADS=saved)
-        yield from episodes
-
-
-_env_of_worker = functools.cache(make_env)
-
-
-def _work(domain: str, steps: int, seed: int, episode: int) -> dict[str, np.ndarray]:
-    return collect(_env_of_worker(domain, steps), domain, seed, episode)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _settings(domain: str, episodes: int, seed: int, episode_steps: int) -> dict[str, Any]:
     """The content of provenance; nothing in it depends on the machine or the time."""
     kind = GENERATABLE[domain]
@@ -271,13 +210,17 @@ def _settings(domain: str, episodes: int, seed: int, episode_steps: int) -> dict
     return dict(generator="trqam_jax envs.generate", version=VERSION, **settings, noise=NOISE[kind], versions=versions)
 
 
+def _stem(domain: str) -> str:
+    return f"{domain}-{GENERATABLE[domain]}-v0"
+
+
 def _num_validation(episodes: int) -> int:
     return max(1, episodes // 10)
 
 
 def _paths(domain: str, out_dir: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path]:
     """The training and the validation file."""
-    folder, stem = pathlib.Path(out_dir).expanduser(), f"{domain}-{GENERATABLE[domain]}-v0"
+    folder, stem = pathlib.Path(out_dir).expanduser(), _stem(domain)
     return folder / f"{stem}.npz", folder / f"{stem}-val.npz"
 
 
@@ -285,12 +228,7 @@ def _is_made_with(path: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     """Whether the file is there; UserError if it is and differs in more than versions."""
     if not path.exists():
         return False
-    found = provenance(path) or {"generator": None}
-    keys = [key for key in settings if key != "versions" and found.get(key) != settings[key]]
-    difference = ", ".join(f"{key} {found.get(key)!r} instead of {settings[key]!r}" for key in keys)
-    if keys:
-        what = "was not generated here" if "generator" in keys else f"was made with {difference}"
-        raise UserError(f"{path} exists and {what}; remove it or choose another out_dir.")
+    check_made_with(path, provenance(path), settings)
     return True
 
 
