@@ -85,10 +85,9 @@ def _scaling(config: ConfigDict, observations: np.ndarray) -> Scaling:
     if stored is None:
         print("observations: scaled to [-1, 1] by their range in the data")
         return Scaling.of(observations)
-    scaling, size = Scaling.from_json(stored), observations.shape[1]
-    if len(scaling.low) != size:
-        raise UserError(
-            f"{config.bc.checkpoint}: saw observations of {len(scaling.low)} numbers, {config.env} has {size}"
-        )
-    print(f"observations: scaled as the BC policy {config.bc.checkpoint} saw them")
+    scaling, given = Scaling.from_json(stored), config.bc.checkpoint
+    have, want = len(scaling.low), observations.shape[1]
+    if have != want:
+        raise UserError(f"{given}: this BC policy saw observations of {have} numbers, {config.env} has {want}")
+    print(f"observations: scaled as the BC policy {given} saw them")
     return scaling
