@@ -12,8 +12,9 @@ def listing() -> str:
     lines.append("environments (--env; --tasks=1,2,... or all)")
     for domain in envs.DOMAINS.values():
         kind = "benchmark" if domain.benchmark else "for tests and demos"
+        several = f"tasks 1-{domain.num_tasks}, default {domain.default_task}"
         lines.append(
-            f"  {domain.name:<20} {domain.title:<28} tasks 1-{domain.num_tasks}, default {domain.default_task}; "
+            f"  {domain.name:<20} {domain.title:<28} {several if domain.num_tasks > 1 else 'one task'}; "
             f"O={domain.observation_dim} A={domain.action_dim} H={domain.horizon}; {kind}"
         )
     lines.append("protocols (--protocol)")

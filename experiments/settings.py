@@ -57,6 +57,11 @@ SECTIONS: Mapping[str, Settings] = {
             0, "How many shards of a sharded release; 0: the domain's plain file.", low=0, effect=Effect.LOCATION
         ),
         "sparse": Setting(False, "Every non-zero reward becomes -1."),
+        "scale_observations": Setting(
+            False,
+            "Observations scaled to [-1, 1] by their range in the data, or as the given BC policy saw them.",
+            since="0.3.0",
+        ),
         "resident": Setting(
             "auto",
             "true: the data lie on the device; false: they are streamed from the host; auto: as they fit.",
@@ -127,6 +132,15 @@ SECTIONS: Mapping[str, Settings] = {
             low=0,
             effect=Effect.ROWS,
             flag="video_episodes",
+        ),
+        "episode_limit": Setting(
+            None,
+            "Environment steps of an episode, evaluated or online; none: the domain's own limit.",
+            low=1,
+            optional=True,
+            type=int,
+            flag="episode_limit",
+            since="0.3.0",
         ),
         "workers": Setting(0, "Worker processes with simulators; 0: one per core.", low=0, effect=Effect.NONE),
     },

@@ -51,6 +51,7 @@ SLOW = (
     "trqam_jax/test_backend.py",
     "experiments/training/test_run.py",
     "experiments/training/test_resume.py",
+    "experiments/training/test_scaled.py",
     "experiments/training/test_earlier_version.py",
     "experiments/sweeps/test_sweep.py",
     "test_third_suite.py",

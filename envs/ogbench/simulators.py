@@ -29,13 +29,14 @@ class OGBenchSimulator:
     """One task with its time limit; fulfils `envs.base.Simulator`. env: the gymnasium environment inside."""
 
     def __init__(self, domain: Domain, task: int, *, render: bool = False):
+        name, limit = env_id(domain, task), domain.episode_limit
         if not render:
-            self.env = make(env_id(domain, task))
+            self.env = make(name, max_episode_steps=limit)
             return
         if "DISPLAY" not in os.environ:
             os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
         try:
-            self.env = make(env_id(domain, task), render_mode="rgb_array")
+            self.env = make(name, max_episode_steps=limit, render_mode="rgb_array")
         except Exception as error:  # what a missing graphics library raises is anybody's guess
             raise _not_rendered(error) from error
 

@@ -11,8 +11,10 @@ from envs.vector.slots import VectorSlots
 from experiments.training import interrupt
 from experiments.training.records import Recorder
 from experiments.training.replica import Replica, seeds_of
+from experiments.training.scaled import ScaledSlots
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.evaluation import Slots, evaluate, start_seeds
+from trqam_jax.scaling import Scaling
 from trqam_jax.streams import stack_streams
 
 
@@ -24,6 +26,7 @@ class Evaluator(NamedTuple):
     replicas: list[Replica]
     episodes: int
     video_episodes: int
+    scaling: Scaling | None  # of the observations that the policies see
 
     def __call__(self, policies: AbstractAgent, phase: str, step: int) -> None:
         """Rows of eval.csv, unless they are there. A signal abandons the evaluation without rows."""
@@ -34,7 +37,8 @@ class Evaluator(NamedTuple):
         keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(stack_streams(seeds, phase).evaluation)
         self._film(phase, step)
         starts = start_seeds(seeds, phase, step, self.episodes)
-        episodes = evaluate(policies, InterruptibleSlots(self.slots), starts, keys)
+        slots = self.slots if self.scaling is None else ScaledSlots(self.slots, self.scaling)
+        episodes = evaluate(policies, InterruptibleSlots(slots), starts, keys)
         self.recorder.eval(phase, step, episodes, time.perf_counter() - start)
         tqdm.write(f"{phase} {step}: success {episodes.success.mean():.3f} over {episodes.success.size} episodes")
 

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 import envs
@@ -10,27 +12,50 @@ from experiments import config as configuration
 from experiments.training import interrupt
 from trqam_jax import checkpoint, data, replicas
 from trqam_jax.errors import UserError
+from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
 
 RESIDENT_SHARE = 0.75  # of a device's memory that data may take; the rest is the replicas'
 
 
+class TrainingData(NamedTuple):
+    """What updates see."""
+
+    dataset: data.Dataset | Stream
+    scaling: Scaling | None  # of its observations, and so of what a policy of the run sees; None: as they are
+
+
 def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
     """The configuration with the fingerprints of what it is to start from, and where the data are."""
-    domain, source, given = envs.DOMAINS[config.env], config.data, ""
+    domain, source = envs.DOMAINS[config.env], config.data
     suite = envs.suite_of(domain)
     if config.agent_name == "bc" and not (config.bc.checkpoint or config.bc.steps):
         raise UserError("--agent=bc has nothing to do: give --bc_steps or --bc_checkpoint")
-    if config.bc.checkpoint:
-        given = checkpoint.read_meta(pathlib.Path(config.bc.checkpoint).expanduser(), checkpoint.POLICY)["fingerprint"]
+    if source.scale_observations and (source.shards or pathlib.Path(source.dataset).expanduser().is_dir()):
+        raise UserError(
+            "data.scale_observations: shards are read from their files and there may be no room for scaled copies; "
+            "give one plain file, or --config.data.scale_observations=false"
+        )
+    policy = _given_policy(config)
+    if "scaling" in policy and not source.scale_observations:
+        raise UserError(
+            f"{config.bc.checkpoint}: this BC policy saw scaled observations; add --config.data.scale_observations=true"
+        )
     path = suite.find(
         domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
     )
-    return configuration.with_fingerprints(config, data=suite.fingerprint(path, source.shards), checkpoint=given), path
+    fingerprints = {"data": suite.fingerprint(path, source.shards), "checkpoint": policy.get("fingerprint", "")}
+    return configuration.with_fingerprints(config, **fingerprints), path
 
 
-def load_data(config: ConfigDict, path: pathlib.Path) -> data.Dataset | Stream:
-    """The dataset at `path`, with the configured tasks' rewards: on the device, or streamed if it would fill that."""
+def _given_policy(config: ConfigDict) -> dict[str, Any]:
+    """What the meta file of the given BC policy says; {} without one."""
+    given = config.bc.checkpoint
+    return checkpoint.read_meta(pathlib.Path(given).expanduser(), checkpoint.POLICY) if given else {}
+
+
+def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
+    """The data at `path`, with the configured tasks' rewards: on the device, or streamed if they would fill that."""
     domain, source, tasks = envs.DOMAINS[config.env], config.data, list(config.tasks)
     suite = envs.suite_of(domain)
     size = suite.measure(path, domain, shards=source.shards, horizon=domain.horizon)
@@ -47,4 +72,22 @@ def load_data(config: ConfigDict, path: pathlib.Path) -> data.Dataset | Stream:
         arrays = suite.load(path, domain, tasks, domain.horizon, sparse=source.sparse, shards=source.shards)
     for task, masks in zip(tasks, arrays.masks, strict=True):
         print(f"  task {task}: solved in {(masks == 0).mean():.2%} of them")
-    return data.to_device(arrays, source.shard_cycle) if resident else Stream(arrays, source.shard_cycle)
+    scaling = _scaling(config, arrays.observations) if source.scale_observations else None
+    if scaling is not None:
+        arrays = arrays._replace(observations=scaling.apply(arrays.observations))
+    dataset = data.to_device(arrays, source.shard_cycle) if resident else Stream(arrays, source.shard_cycle)
+    return TrainingData(dataset, scaling)
+
+
+def _scaling(config: ConfigDict, observations: np.ndarray) -> Scaling:
+    """That of the given BC policy, which has seen no others; of one that has none, or without one, the data's own."""
+    stored = _given_policy(config).get("scaling")
+    if stored is None:
+        print("observations: scaled to [-1, 1] by their range in the data")
+        return Scaling.of(observations)
+    scaling, given = Scaling.from_json(stored), config.bc.checkpoint
+    have, want = len(scaling.low), observations.shape[1]
+    if have != want:
+        raise UserError(f"{given}: this BC policy saw observations of {have} numbers, {config.env} has {want}")
+    print(f"observations: scaled as the BC policy {given} saw them")
+    return scaling

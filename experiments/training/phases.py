@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from envs.vector.actors import Actors
+from envs.vector.actors import Transitions
 from experiments.training import interrupt
 from experiments.training.schedule import Schedule
 from trqam_jax.checkpoint import Checkpoints, Place
@@ -38,6 +38,18 @@ class Progress(Protocol):
 
     def report(self, steps: int) -> None:
         """Print what is to be known of the `steps` steps of the phase when it is over."""
+
+
+class Actors(Protocol):
+    """Simulators of R replicas, as `envs.vector.actors.Actors` has them."""
+
+    def begin(self, entropy: np.ndarray) -> np.ndarray:
+        """Start new episodes everywhere, by entropy (R, n); their observations (R, O)."""
+        ...
+
+    def play(self, chunks: np.ndarray, start: np.ndarray, count: np.ndarray) -> Transitions:
+        """Replica r plays chunks[r, start[r] : start[r] + count[r]], up to its episode's end. chunks: (R, H, A)."""
+        ...
 
 
 AtRows = Callable[[Population, str, int, float], None]  # (replicas, phase, step, steps per second)

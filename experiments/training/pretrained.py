@@ -14,6 +14,7 @@ from trqam_jax import checkpoint
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.errors import UserError
 from trqam_jax.replicas import replica_shapes
+from trqam_jax.scaling import Scaling
 from trqam_jax.types import Params
 
 
@@ -24,9 +25,13 @@ class Pretrained(NamedTuple):
     steps: int  # updates that made them
 
 
-def save(place: pathlib.Path, policies: AbstractAgent, config: ConfigDict, seeds: list[int]) -> None:
-    """The BC policies of these seeds."""
+def save(
+    place: pathlib.Path, policies: AbstractAgent, config: ConfigDict, seeds: list[int], scaling: Scaling | None
+) -> None:
+    """The BC policies of these seeds, and how the observations that they saw were scaled."""
     meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds, "per_seed": config.bc.per_seed}
+    if scaling is not None:
+        meta["scaling"] = scaling.to_json()
     checkpoint.save_params(place, policies.train.params["actor"], meta)
 
 

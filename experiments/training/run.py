@@ -10,17 +10,17 @@ from envs.vector.actors import Actors
 from envs.vector.slots import VectorSlots
 from experiments.training import interrupt, pretrained
 from experiments.training.evaluator import Evaluator
-from experiments.training.inputs import load_data, locate
+from experiments.training.inputs import TrainingData, load_data, locate
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
 from experiments.training.replica import Replica, make_replicas, replicas_of
 from experiments.training.resume import acquire_run_dir
+from experiments.training.scaled import ScaledActors
 from experiments.training.stage_run import StageRun
 from experiments.training.stages import BC, FINE_TUNING
-from trqam_jax import backend, data
+from trqam_jax import backend
 from trqam_jax.checkpoint import Place
 from trqam_jax.replicas import Population, load_pretrained
-from trqam_jax.streaming import Stream
 
 
 def run(config: ConfigDict) -> pathlib.Path:
@@ -39,15 +39,18 @@ def run(config: ConfigDict) -> pathlib.Path:
 
 def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> None:
     """The fine-tuning stage, from where its folder has it to its end, and before it the BC stage it starts from."""
-    domain, replicas = envs.DOMAINS[config.env], replicas_of(config)
+    domain, replicas = domain_of(config), replicas_of(config)
     stage = StageRun(FINE_TUNING, config, folder, replicas)
     with contextlib.ExitStack() as stack:
         # First, because processes start while the data are read.
         slots = stack.enter_context(make_slots(config, domain, replicas))
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
-        dataset = load_data(config, path)
-        recorder = stage.recorder()
-        evaluator = Evaluator(slots, recorder, replicas, config.eval.episodes, config.eval.video_episodes)
+        data = load_data(config, path)
+        if actors is not None and data.scaling is not None:
+            actors = ScaledActors(actors, data.scaling)
+        recorder = stage.recorder(data.scaling)
+        episodes = config.eval.episodes, config.eval.video_episodes
+        evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling)
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)
@@ -55,31 +58,31 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
                 evaluator(population.agents, phase, step)
 
         # A run under way has the pretrained policy in its own parameters.
-        start = pretrained_policies(config, domain, dataset, replicas) if stage.start == Place("offline", 0) else None
+        start = pretrained_policies(config, domain, data, replicas) if stage.start == Place("offline", 0) else None
         if start is not None:
             policies = make_replicas("bc", BC.config(config), domain, replicas)
             evaluator(load_pretrained(policies, start.velocity), "bc", start.steps)
         if config.agent_name != "bc":
             agents = make_replicas(config.agent_name, config, domain, replicas)
             agents = agents if start is None else load_pretrained(agents, start.velocity)
-            stage.train(agents, dataset, at_rows, actors)
+            stage.train(agents, data.dataset, at_rows, actors)
         recorder.done()
 
 
 def pretrained_policies(
-    config: ConfigDict, domain: envs.Domain, dataset: data.Dataset | Stream, replicas: list[Replica]
+    config: ConfigDict, domain: envs.Domain, data: TrainingData, replicas: list[Replica]
 ) -> Pretrained | None:
     """The policies to start from, given or trained; None without behaviour cloning."""
     if config.bc.checkpoint:
         place = pathlib.Path(config.bc.checkpoint).expanduser()
     elif config.bc.steps:
-        place = train_bc(BC.config(config), domain, dataset)
+        place = train_bc(BC.config(config), domain, data)
     else:
         return None
     return pretrained.load(place, config, domain, replicas)
 
 
-def train_bc(config: ConfigDict, domain: envs.Domain, dataset: data.Dataset | Stream) -> pathlib.Path:
+def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pathlib.Path:
     """The BC stage, which every method configured alike shares. Returns the policies' checkpoint."""
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = BC.folder(config)
@@ -89,17 +92,23 @@ def train_bc(config: ConfigDict, domain: envs.Domain, dataset: data.Dataset | St
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
-        recorder = stage.recorder()
+        recorder = stage.recorder(data.scaling)
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)
             if recorder.diverged():  # the rows of what starts from it would not show it
                 raise Diverged(f"{folder}: behaviour cloning diverged for {'; '.join(recorder.diverged())}")
 
-        policies = stage.train(make_replicas("bc", config, domain, replicas), dataset, at_rows)
-        pretrained.save(place, policies, config, seeds)
+        policies = stage.train(make_replicas("bc", config, domain, replicas), data.dataset, at_rows)
+        pretrained.save(place, policies, config, seeds, data.scaling)
         recorder.done()
     return place
+
+
+def domain_of(config: ConfigDict) -> envs.Domain:
+    """The configured domain, its episodes as long as the run has them."""
+    domain, limit = envs.DOMAINS[config.env], config.eval.episode_limit
+    return domain if limit is None else domain._replace(episode_limit=limit)
 
 
 def make_slots(config: ConfigDict, domain: envs.Domain, replicas: list[Replica]) -> VectorSlots:

@@ -5,12 +5,12 @@ import pathlib
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from envs.vector.actors import Actors
 from experiments.config import online_values
 from experiments.row_format import PHASES
-from experiments.training.phases import AtRows, Offline, Online, Progress, train
+from experiments.training.phases import Actors, AtRows, Offline, Online, Progress, train
 from experiments.training.records import Recorder
 from experiments.training.replica import Replica, seeds_of
+from experiments.training.scaled import keep_scaling
 from experiments.training.schedule import Schedule, schedules, starting_place
 from experiments.training.stages import Stage
 from trqam_jax import data
@@ -18,6 +18,7 @@ from trqam_jax.agent import AbstractAgent
 from trqam_jax.checkpoint import Checkpoints, Place
 from trqam_jax.replay import Replay
 from trqam_jax.replicas import Population
+from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, Totals, zero_totals
@@ -36,8 +37,12 @@ class StageRun:
         self.start = starting_place(folder, self._checkpoints, self._schedules)
         self._folder = folder
 
-    def recorder(self) -> Recorder:
-        """Of the stage's tables, cut to where it goes on; from then on the folder is written."""
+    def recorder(self, scaling: Scaling | None) -> Recorder:
+        """Of the stage's tables, cut to where it goes on; from then on the folder is written.
+
+        scaling: of the observations that its policies see.
+        """
+        keep_scaling(self._folder, scaling)
         keep = self._schedules[self.start.phase].keeps(self.start)
         recorder = Recorder(self._folder, self.config, self.replicas, keep)
         self._checkpoints.forget_after(self.start)

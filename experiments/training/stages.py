@@ -63,8 +63,8 @@ BC = Stage(
     agent="bc",
     folder_prefix=BC_PREFIX,
     shared=True,
-    # It uses no reward, and not how its policy acts.
-    unused=("online.", "data.sparse", "protocol", *(f"agent.{key}" for key in agents.BC.UNUSED)),
+    # It uses no reward, and neither how its policy acts nor for how long.
+    unused=("online.", "data.sparse", "eval.episode_limit", "protocol", *(f"agent.{key}" for key in agents.BC.UNUSED)),
     rows=("train.log_interval", "run.seeds"),
 )
 FINE_TUNING = Stage(("offline", "online"), lengths=("train.offline_steps", "online.steps"))

@@ -44,8 +44,8 @@ def solved(position: np.ndarray, task: int) -> np.ndarray:
 class Point:
     """Fulfils `envs.base.Simulator`."""
 
-    def __init__(self, task: int):
-        self._task = task
+    def __init__(self, domain: Domain, task: int):
+        self._task, self._limit = task, domain.episode_limit
 
     def reset(self, seed: int) -> np.ndarray:
         self._position = np.random.default_rng(seed).uniform(-1, 1, 2).astype(np.float32)
@@ -55,7 +55,7 @@ class Point:
     def step(self, action: np.ndarray) -> StepResult:
         self._position, self._steps = move(self._position, action), self._steps + 1
         success = bool(solved(self._position, self._task))
-        late = self._steps == ROOM.episode_limit
+        late = self._steps == self._limit
         return StepResult(self._position, 0.0 if success else -1.0, success, late, success)
 
     def render(self) -> np.ndarray:
@@ -112,7 +112,7 @@ class PointSuite(Suite):
     commands = {"generate": generate_command}
 
     def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> Callable[[], Point]:
-        return functools.partial(Point, task)
+        return functools.partial(Point, domain, task)
 
     def find(
         self, domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int

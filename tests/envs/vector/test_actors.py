@@ -110,6 +110,19 @@ def test_the_time_limit_ends_an_episode_and_the_next_begins():
     env.close()
 
 
+def test_a_shorter_limit_is_the_domains():
+    short = CUBE._replace(episode_limit=7)
+    with make_actors(short, [1, 2], 5, sparse=False) as actors:
+        actors.begin(ENTROPY[:2])
+        chunks, start = np.zeros((2, 5, 5), np.float32), np.zeros(2, int)
+        turns = [actors.play(chunks, start, np.full(2, 5)) for _ in range(2)]
+    assert not turns[0].ended.any()
+    assert turns[1].ended.all()
+    np.testing.assert_array_equal(turns[1].lengths, [7, 7])
+    np.testing.assert_array_equal(turns[1].terminals, [[False, True, False, False, False]] * 2)
+    assert (turns[1].masks[:, :2] == 1).all()  # time is no end of the task
+
+
 def test_success_ends_the_task():
     """Around two corners to the goal of task 3."""
     way = [np.array(corner) for corner in [(8, 20), (0, 20), (0, 12), (4, 12)]]

@@ -110,7 +110,7 @@ def test_streaming_changes_no_row_and_is_decided_by_size(first, place, monkeypat
     for table in ("train.csv", "eval.csv"):
         assert (first / table).read_bytes() == (streamed / table).read_bytes()
     asked = make_config(place, "streamed", overrides={"data.resident": "true"})
-    assert isinstance(load_data(asked, locate(asked)[1]), Dataset)
+    assert isinstance(load_data(asked, locate(asked)[1]).dataset, Dataset)
 
 
 def test_one_replica_alone_equals_itself_among_others(first, place):
