@@ -11,6 +11,7 @@ from envs.protocols import PROTOCOLS, Protocol, get_protocol
 #: A new suite is one package and one line here: its name. envs/base.py says what it has.
 _PACKAGES = (
     "ogbench",
+    "robomimic",
 )  # fmt: skip
 SUITES: Mapping[str, Suite] = {name: importlib.import_module(f"envs.{name}").SUITE for name in _PACKAGES}
 DOMAINS: Mapping[str, Domain] = {name: domain for suite in SUITES.values() for name, domain in suite.domains.items()}

@@ -163,18 +163,23 @@ class Suite(abc.ABC):
 
         At least names and titles of domains, either with -taskK, and full names of tasks.
         """
-        for domain in self.domains.values():
-            for number in range(1, domain.num_tasks + 1):
-                if text == domain.task_name(number):
-                    return domain.name, number
-        name, _, task = text.rpartition("-task")
-        if not (name and task.isdecimal()):
-            name, task = text, ""
-        titles = {domain.title: domain.name for domain in self.domains.values()}
-        return titles.get(name, name), int(task) if task else None
+        return split_name(self.domains, text)
 
 
 Split = Callable[[str], tuple[str, int | None]]
+
+
+def split_name(domains: Mapping[str, Domain], text: str) -> tuple[str, int | None]:
+    """The domain's name and the task, neither checked: of names and titles, either with -taskK, and of full names."""
+    for domain in domains.values():
+        for number in range(1, domain.num_tasks + 1):
+            if text == domain.task_name(number):
+                return domain.name, number
+    name, _, task = text.rpartition("-task")
+    if not (name and task.isdecimal()):
+        name, task = text, ""
+    titles = {domain.title: domain.name for domain in domains.values()}
+    return titles.get(name, name), int(task) if task else None
 
 
 def split_env(text: str, spellings: Iterable[tuple[Mapping[str, Domain], Split]]) -> tuple[Domain, int | None]:

@@ -1,7 +1,7 @@
 """Robomimic's domains as data: one task each, low-dimensional observations, multi-human demonstrations.
 
-Episode limits are TRQAM's and QC's, 300, 300 and 400 environment steps. Robomimic's own registry says 500 for multi-human
-sets, so a success rate means something only with its limit beside it.
+Episode limits are TRQAM's and QC's, 300, 300 and 400 environment steps. Robomimic's own registry says 500 for
+multi-human sets, so a success rate means something only with its limit beside it.
 """
 
 import functools

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import Domain, Parser, split_env
+from envs.base import Domain, Parser
 from envs.generation import Episode, GenerationError, check_at_least, check_made_with, play_all
 from envs.robomimic.demonstrators import STYLES, demonstrate
-from envs.robomimic.domains import DOMAINS, OBSERVATION_KEYS
+from envs.robomimic.domains import DOMAINS, OBSERVATION_KEYS, parse
 from envs.robomimic.install import require
 from envs.robomimic.simulators import RobomimicSimulator, env_args
 from envs.vector.workers import cpu_count
@@ -183,10 +183,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = vars(parser.parse_args(argv))
     env, begin = arguments.pop("env"), time.time()
     try:
-        from envs.robomimic import SUITE
-
-        domain, _ = split_env(env, [(DOMAINS, SUITE.split)])
-        path = generate(domain.name, **arguments)
+        path = generate(parse(env).name, **arguments)
         print(f"{path}: {_summary(path)}, {time.time() - begin:.0f} s")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
