@@ -31,10 +31,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (4, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
 REFERENCE = {"color": "black", "linestyle": (0, (2, 2)), "linewidth": 0.8}  # the BC policy, the budget
 ONLINE = {"facecolor": "0.93", "linewidth": 0, "zorder": 0}
+CROSS = {"linestyle": "", "marker": "x", "markersize": 5, "markeredgewidth": 1.3}  # a replica diverged
 THIN = {"linestyle": "-", "linewidth": 0.6, "marker": ""}
 PLAIN = FuncFormatter(lambda x, _: f"{x:g}")
 RESAMPLES = 2_000  # at every step of every curve
 BC_POLICY = "BC policy"
+DIVERGED_REPLICA = "replica diverged"
 MARKERS_PER_LINE = 6
 
 
@@ -73,6 +75,19 @@ def cuts(series: Iterable[Series]) -> list[str]:
     ends = {(one.label, one.env): one.steps.max(initial=0) for one in series if one.longest not in one.steps}
     text = "{} on {} is drawn to {}, as far as all its replicas go."
     return [text.format(label, env, short(end)) for (label, env), end in ends.items()]
+
+
+def divergences(series: Iterable[Series]) -> list[str]:
+    """How many replicas of which method diverged, and when."""
+    sentences = []
+    for one in series:
+        steps = one.diverged[np.isfinite(one.diverged)]
+        if len(steps):
+            when = " to ".join(dict.fromkeys([short(steps.min()), short(steps.max())]))
+            sentences.append(
+                f"{one.label} on {one.env}: {len(steps)} of {len(one.diverged)} diverged by update {when}."
+            )
+    return sentences
 
 
 def count(series: Sequence[Series]) -> str:
@@ -125,6 +140,22 @@ def line(
     stride = max(1, len(x) // MARKERS_PER_LINE)
     axis.plot(x, centre, label=label, markevery=(which % stride, stride), **own)
     axis.fill_between(x, low, high, color=own["color"], alpha=0.18, linewidth=0)
+
+
+def diverged_replicas(axis: Axes, study: Study, one: Series) -> None:
+    """Each diverged replica by itself, thin, with a cross at its last finite value."""
+    colour = look(study, one.label)["color"]
+    for i in np.flatnonzero(np.isfinite(one.diverged)):
+        shown = (one.steps <= one.diverged[i]) & np.isfinite(one.values[:, i])
+        steps, values = one.steps[shown], one.values[shown, i]
+        axis.plot(steps, values, label=f"{one.label}, {DIVERGED_REPLICA}", color=colour, **THIN)
+        axis.plot(steps[-1:], values[-1:], color=colour, zorder=3, **CROSS)
+
+
+def diverged_reference(series: Iterable[Series]) -> dict[str, dict[str, Any]]:
+    """The cross for `legend`, if a replica of the series diverged."""
+    found = any(np.isfinite(one.diverged).any() for one in series)
+    return {DIVERGED_REPLICA: {"color": "black", **CROSS}} if found else {}
 
 
 def reference(axis: Axes, y: float, label: str) -> None:
