@@ -1,10 +1,18 @@
 """The adjoint loss, median and range over replicas, above success, mean and range. Diverged replicas count."""
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from experiments.analysis.figures import style
-from experiments.analysis.figures.study import Drawing, Missing, Series, Study, by_env, labels, value_range
+from experiments.analysis.figures.study import (
+    Drawing,
+    Missing,
+    Series,
+    Study,
+    by_env,
+    labels,
+    until_diverged,
+    value_range,
+)
 
 
 def collapse(study: Study) -> Drawing:
@@ -18,7 +26,7 @@ def collapse(study: Study) -> Drawing:
     figure, panels = style.grid(list(by_env(losses)), rows=2)
     names = labels(losses)
     for one in losses:
-        draw_median(panels[one.env][0], study, one, names.index(one.label))
+        style.median_line(panels[one.env][0], study, one, names.index(one.label))
     for one in success:
         axis, middle = panels[one.env][1], one.values.mean(1)
         which = names.index(one.label)
@@ -33,35 +41,10 @@ def collapse(study: Study) -> Drawing:
     style.left(panels, 1, "success, %")
     style.legend(figure, study, names, style.diverged_reference(losses), border)
     text = "Adjoint loss (median) and success (mean), with their range over replicas"
-    notes = [*finite_notes(losses), *style.divergences(losses), *style.cuts([*losses, *success])]
+    notes = [*style.finite_notes(losses), *style.divergences(losses), *style.cuts([*losses, *success])]
     if any(np.isfinite(one.diverged).any() for one in losses):
         notes.append("A diverged replica's success is that of its last finite parameters.")
     return Drawing(figure, " ".join([f"{text} ({style.count(success)}).", *notes]))
-
-
-def until_diverged(one: Series) -> Series:
-    """The series with infinity for what a replica's training says after it has diverged."""
-    after = one.steps[:, None] > one.diverged
-    nothing = np.isnan(one.values) & (one.steps[:, None] >= one.diverged)  # it diverged at the interval's first update
-    return one._replace(values=np.where(after | nothing, np.inf, one.values))
-
-
-def draw_median(axis: Axes, study: Study, one: Series, which: int) -> None:
-    """Median and range, as far as they are finite, and every diverged replica."""
-    finite = lambda values: np.where(np.isfinite(values), values, np.nan)
-    middle, (low, high) = np.median(one.values, 1), value_range(one)
-    style.line(axis, one.steps, finite(middle), finite(low), finite(high), label=one.label, study=study, which=which)
-    style.diverged_replicas(axis, study, one)
-
-
-def finite_notes(series: list[Series]) -> list[str]:
-    """What a reader must know where a replica's value is infinite."""
-    if all(np.isfinite(one.values).all() for one in series):
-        return []
-    return [
-        "A replica counts as infinite from where it is no longer finite: a band ends with the first of them, a median "
-        "with half."
-    ]
 
 
 def _with_last_evaluation(one: Series) -> Series:

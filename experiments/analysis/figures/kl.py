@@ -23,7 +23,7 @@ def kl(study: Study) -> Drawing:
             if one.label in names:  # the path KL of a method without a budget is not held against anything
                 _metric(panels[one.env][row], study, one, names.index(one.label), average=metric == "kl_average")
     for title, (upper, lower) in panels.items():
-        levels = sorted({float(value) for one in budgets if one.env == title for value in finite(one.values)})
+        levels = sorted({float(x) for one in budgets if one.env == title for x in one.values.flat if np.isfinite(x)})
         _kl_axis(upper, levels)
         style.log_axis(lower)
     border = study.border()
@@ -39,15 +39,10 @@ def kl(study: Study) -> Drawing:
     return Drawing(figure, " ".join([f"{text} ({style.count(budgets)}).", *notes, *style.cuts(budgets)]))
 
 
-def finite(values: np.ndarray) -> np.ndarray:
-    """The entries that are numbers."""
-    return values[np.isfinite(values)]
-
-
 def _kl_axis(axis: Axes, budgets: list[float]) -> None:
     for budget in budgets:
         style.reference(axis, budget, BUDGET)
-    if axis.dataLim.y1 > TOO_HIGH * max(budgets):
+    if axis.dataLim.y1 > TOO_HIGH * max(budgets, default=np.inf):
         style.log_axis(axis)
         return
     axis.set_ylim(bottom=-0.04 * axis.get_ylim()[1])  # markers at zero stay whole
@@ -56,11 +51,13 @@ def _kl_axis(axis: Axes, budgets: list[float]) -> None:
 
 
 def _metric(axis: Axes, study: Study, one: Series, which: int, *, average: bool) -> None:
+    if not average:
+        style.diverged_replicas(axis, study, one)
     kept = one.replicas(np.isinf(one.diverged))
-    mean = kept.values.mean(1) if len(kept.tasks) else np.full(len(one.steps), np.nan)
-    if average:
-        axis.plot(one.steps, mean, label=f"{one.label}, {AVERAGE}", **style.look(study, one.label) | style.THIN)
+    if not len(kept.tasks):
         return
-    if len(kept.tasks):
+    mean = kept.values.mean(1)
+    if average:
+        axis.plot(kept.steps, mean, label=f"{one.label}, {AVERAGE}", **style.look(study, one.label) | style.THIN)
+    else:
         style.line(axis, kept.steps, mean, *value_range(kept), label=one.label, study=study, which=which)
-    style.diverged_replicas(axis, study, one)

@@ -74,10 +74,10 @@ class Study:
 
     def _name_diverged(self) -> list[str]:
         notes = []
-        for agent, rows in groups(self._evals, "agent"):
+        for method, rows in groups(self._evals, "method"):
             replicas = _replicas(rows).unique()
             if count := replicas.isin(self._diverged.index).sum():
-                notes.append(f"{label(agent, {})}: {count} of {len(replicas)} replicas diverged and are left out.")
+                notes.append(f"{method}: {count} of {len(replicas)} replicas diverged and are left out.")
         return notes
 
     def _order(self) -> dict[str, int]:
@@ -99,6 +99,11 @@ class Study:
     def look(self, name: str) -> int:
         """A number for the method's looks, the same in all figures of a call."""
         return self._looks[name]
+
+    @property
+    def lines(self) -> int:
+        """How many methods and variants there are."""
+        return len(self._settings)
 
     def swept(self) -> list[str]:
         """The settings of numbers in which replicas or runs of a method differ."""
@@ -219,3 +224,10 @@ def common_steps(series: Sequence[Series]) -> list[int]:
 def value_range(one: Series) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest replica at each step; nan where a replica has no value."""
     return one.values.min(1), one.values.max(1)
+
+
+def until_diverged(one: Series) -> Series:
+    """The series with infinity for what a replica's training says after it has diverged."""
+    after = one.steps[:, None] > one.diverged
+    nothing = np.isnan(one.values) & (one.steps[:, None] >= one.diverged)  # it diverged at the interval's first update
+    return one._replace(values=np.where(after | nothing, np.inf, one.values))
