@@ -29,7 +29,8 @@ def parse(argv: list[str] | None) -> Namespace:
     add = parser.add_argument
     add("runs", nargs="*", type=pathlib.Path, metavar="RUNS", help="folders, or released FILE.pkl")
     add("--format", choices=[*grid.FORMATS, "csv"], default="markdown", help="default: %(default)s")
-    add("--published", choices=PUBLISHED, help="a paper's values, beside those of RUNS or alone")
+    add("--published", choices=PUBLISHED, help="a paper's values, or what others got with its code "
+        "(trqam_reruns), beside those of RUNS or alone")  # fmt: skip
     add("--release", choices=released.RELEASES, help="whose format FILE.pkl is in")
     add("--phase", choices=PUBLISHED_STEPS, default="offline", help="default: %(default)s")
     add("--step", type=int, help="the last evaluation that counts (default: the last there is); online steps are "
@@ -82,7 +83,8 @@ def show(arguments: Namespace, file: TextIO) -> None:
         grid.write_csv(file, columns, overall or table.tidy(rows, choice, phase))
         return
     rows = table.labelled(rows)
-    text = table.caption(rows, choice, phase, [*remarks, *more], arguments.published)
+    remarks = [*remarks, *more, *table.episode_limits(rows, origins)]
+    text = table.caption(rows, choice, phase, remarks, arguments.published)
     grids = [table.as_grid(rows, text, per_task=arguments.per_task), *statistics.grids(overall)]
     print("\n\n".join(map(grid.FORMATS[arguments.format], grids)), file=file)
 

@@ -21,7 +21,10 @@ VALUES = ("final", "best", "last_k")  # which of the evaluations up to a step co
 
 
 class Cell(NamedTuple):
-    """In percent. counts: {what: (how many there are, how many a complete cell has)}; diverged: replicas left out."""
+    """In percent. counts: {what: (how many there are, how many a complete cell has)}; diverged: replicas left out.
+
+    Where nobody says how many seeds there were, counts has no "seeds", and the cell is not complete.
+    """
 
     mean: float | None
     std: float | None
@@ -42,7 +45,8 @@ class Cell(NamedTuple):
     def marks(self) -> list[str]:
         """What is missing, in words."""
         short = [f"{have}/{of} {what}" for what, (have, of) in self.counts.items() if have < of]
-        return short + [f"{self.diverged} diverged"] * bool(self.diverged)
+        unknown = ["? seeds"] * ("seeds" not in self.counts)
+        return short + unknown + [f"{self.diverged} diverged"] * bool(self.diverged)
 
 
 class Results(NamedTuple):

@@ -273,6 +273,7 @@ class Source(NamedTuple):
     protocol: str
     num_seeds: int  # of a complete cell
     rows: pd.DataFrame
+    limits: Mapping[str, set[int | None]] = {}  # {env: the episode limits that its runs set; None is the domain's own}
 
 
 REPLICA = ["method", "env", "task", "seed"]  # what a replica's rows are found by
@@ -297,7 +298,10 @@ def sources(runs: list[Run], phase: str) -> list[Source]:
             phases = ", ".join(sorted(evals.phase.unique()))
             raise UserError(f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases}")
         seeds = {*evals.seed, *(seed for run in own for seed in run.config["run.seeds"])}
-        result.append(Source("ours", protocol, len(seeds), rows[COLUMNS].reset_index(drop=True)))
+        limits: dict[str, set[int | None]] = {}
+        for run in own:
+            limits.setdefault(run.config["env"], set()).add(run.config.get("eval.episode_limit"))
+        result.append(Source("ours", protocol, len(seeds), rows[COLUMNS].reset_index(drop=True), limits))
     return result
 
 

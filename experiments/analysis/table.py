@@ -19,7 +19,7 @@ from experiments.analysis.cells import (
     values,
     with_alls,
 )
-from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS, differing_alls, published
+from experiments.analysis.published import PAPER, PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
 from experiments.analysis.rows import MISSING, Source, groups
 from trqam_jax.errors import UserError
 
@@ -56,12 +56,14 @@ def name_short(source: Source, choice: Choice) -> None:
 
 
 def labelled(rows: Sequence[Results]) -> list[Results]:
-    """With source and protocol in the method's label, where the table has several of them."""
+    """With source and protocol in the method's label, where the table has several of them; a rerun always says so."""
     several_sources = len({row.source for row in rows}) > 1
     several_protocols = len({row.protocol for row in rows}) > 1
     result = []
     for row in rows:
-        extra = [row.source] * several_sources + [f"protocol {row.protocol}"] * several_protocols
+        extra = [row.source] * (several_sources or row.source == RERUN) + [
+            f"protocol {row.protocol}"
+        ] * several_protocols
         result.append(row._replace(method=f"{row.method} ({', '.join(extra)})") if extra else row)
     return result
 
@@ -82,9 +84,9 @@ def caption(
     parts = []
     for source, protocol, step in dict.fromkeys((row.source, row.protocol, row.step) for row in rows):
         own = [row for row in rows if (row.source, row.protocol) == (source, protocol)]
-        seeds = max(cell.counts["seeds"][1] for row in own for cell in row.cells.values())
-        where = f"step {step:,} of the {phase} phase; protocol {protocol}; seeds: {seeds}"
-        what = f"{PUBLISHED[paper].title}, at" if paper and source == "published" else words[choice.value]
+        where = f"step {step:,} of the {phase} phase; protocol {protocol}; seeds: {_seeds(own)}"
+        is_published = paper and source == PUBLISHED[paper].source
+        what = f"{PUBLISHED[paper].title}, at" if is_published else words[choice.value]
         parts.append(f"{source}: {what} {where}")
     parts.append("bold: the best complete cell" + " of a protocol" * (len({row.protocol for row in rows}) > 1))
     if any(cell.marks for row in rows for cell in row.cells.values()):
@@ -92,11 +94,34 @@ def caption(
     return " ".join([convention, *(f"{part[0].upper()}{part[1:]}." for part in [*parts, *remarks])])
 
 
+def _seeds(rows: Sequence[Results]) -> str:
+    """How many a complete cell has, and UNKNOWN if some cells do not say."""
+    counts = [cell.counts.get("seeds") for row in rows for cell in row.cells.values()]
+    known = [str(max(count[1] for count in counts if count))] if any(counts) else []
+    return " or ".join(known + [UNKNOWN] * (None in counts))
+
+
+def episode_limits(rows: Sequence[Results], origins: Sequence[Source]) -> list[str]:
+    """What a caption must say of episode limits: those that the papers' benchmark does not fix, or runs set."""
+    limits: dict[str, set[int | None]] = {}
+    for env, own in (item for source in origins for item in source.limits.items()):
+        limits.setdefault(env, set()).update(own)
+    names = {parse_scope(name)[0] for row in rows for name in row.cells if not is_all(name)}
+    texts = []
+    for domain in envs.DOMAINS.values():
+        own = limits.get(domain.name, {None})
+        if domain.name in names and (not domain.benchmark or own != {None}):
+            steps = sorted({limit or domain.episode_limit for limit in own})
+            texts.append(f"{domain.name} {' and '.join(map(str, steps))}")
+    return [f"episode limits in steps: {', '.join(texts)}"] if texts else []
+
+
 def as_grid(rows: Sequence[Results], text: str, *, per_task: bool) -> grid.Grid:
     """Methods x domains and "all"; or tasks x methods. text: the caption."""
     scopes = _tasks(rows) if per_task else _domains(rows)
     if not scopes:
         raise UserError("there is no result of a single task" if per_task else "there is no result of a domain")
+    rows = [row for row in rows if row.cells.keys() & set(scopes)]
     best = {name: _best(rows, name) for name in scopes}
     body = [[row.method, *(_text(row, name, best[name]) for name in scopes)] for row in rows]
     table = [["method", *map(_heading, scopes)], *body]
@@ -123,7 +148,7 @@ def _heading(name: str) -> str:
     if is_all(name):
         return name
     domain, task = parse_scope(name)
-    return domain if task is None else f"{domain}-task{task}"
+    return domain if task is None or envs.DOMAINS[domain].num_tasks == 1 else f"{domain}-task{task}"
 
 
 def _best(rows: Sequence[Results], name: str) -> dict[str, int]:
@@ -154,13 +179,13 @@ def tidy(rows: Sequence[Results], choice: Choice, phase: str) -> list[dict[str, 
             "method": row.method,
             "scope": name,
             "step": row.step,
-            "n_seeds": cell.counts["seeds"][0],
+            "n_seeds": cell.counts["seeds"][0] if "seeds" in cell.counts else UNKNOWN,
             "mean_percent": _number(cell.mean),
             "std_percent_ddof1": _number(cell.std),
             "source": row.source,
             "protocol": row.protocol,
             "phase": phase,
-            "value": "final" if row.source == "published" else choice.value,
+            "value": "final" if row.source in (PAPER, RERUN) else choice.value,
             "missing": ", ".join(cell.marks),
         }
         for row in rows

@@ -10,6 +10,7 @@ from experiments.analysis.figures.budget import budget
 from experiments.analysis.figures.collapse import collapse
 from experiments.analysis.figures.curves import curves
 from experiments.analysis.figures.kl import kl
+from experiments.analysis.figures.path_kl import path_kl
 from experiments.analysis.figures.study import Drawing, Missing, Study
 from experiments.analysis.figures.style import STYLE
 from experiments.analysis.figures.sweep import sweep
@@ -19,6 +20,7 @@ from trqam_jax.errors import UserError
 FIGURES: dict[str, Callable[[Study], Drawing]] = {
     "curves": curves,
     "kl": kl,
+    "path_kl": path_kl,
     "collapse": collapse,
     "budget": budget,
     "sweep": sweep,

@@ -14,7 +14,8 @@ def curves(study: Study) -> Drawing:
     everything = study.success()
     drawn = [one for one in everything if one.longest > 0]
     if not drawn:
-        raise Missing("no evaluation after behaviour cloning (eval.csv has no row of phase offline or online)")
+        text = "no evaluation after behaviour cloning (eval.csv has no row of phase offline or online)"
+        raise Missing(" ".join([text, *study.notes]))
     domains, names = by_env(drawn), labels(drawn)
     bc = {env: style.bc_success(own) for env, own in by_env(everything).items()}
     notes = [*study.notes, *style.cuts(drawn)]

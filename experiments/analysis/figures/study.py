@@ -1,4 +1,4 @@
-"""What figures are made of: the rows of several runs as series, without diverged replicas."""
+"""What figures are made of: the rows of several runs as series, with or without diverged replicas."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,11 @@ class Drawing(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A metric of one method's R replicas in one domain, at the S steps that all of them have."""
+    """A metric of one method's R replicas in one domain, at the S steps that all of them have.
+
+    A diverged replica keeps the parameters it had before. Its run goes on evaluating it, and its metrics of training
+    are nan; a run whose replicas have all diverged ends, and the values of its later steps are nan.
+    """
 
     label: str
     env: str
@@ -32,11 +36,16 @@ class Series(NamedTuple):
     steps: np.ndarray  # (S,) updates since behaviour cloning; 0 is the BC policy
     values: np.ndarray  # (S, R)
     tasks: np.ndarray  # (R,)
+    diverged: np.ndarray  # (R,) the first step whose row says that the replica has diverged; inf: it has not
     longest: int  # the last step of the replica that is furthest
 
     def of_task(self, task: int) -> "Series":
         """The replicas of one task."""
-        return self._replace(values=self.values[:, self.tasks == task], tasks=self.tasks[self.tasks == task])
+        return self.replicas(self.tasks == task)
+
+    def replicas(self, which: np.ndarray) -> "Series":
+        """Some of them. which: (R,) bool."""
+        return self._replace(values=self.values[:, which], tasks=self.tasks[which], diverged=self.diverged[which])
 
     def at(self, step: int) -> list[np.ndarray]:
         """Of every task, its seeds' values at a step."""
@@ -48,7 +57,7 @@ _REPLICA = ["folder", "task", "seed", "variant"]
 
 
 class Study:
-    """All runs of one call: their rows without diverged replicas, and which line each row belongs to."""
+    """All runs of one call: their rows, which replicas diverged, and which line each row belongs to."""
 
     def __init__(self, runs: Sequence[Run]):
         protocols = sorted({str(run.config["protocol"]) for run in runs})
@@ -56,17 +65,19 @@ class Study:
             raise UserError(f"The runs follow the protocols {', '.join(protocols)}, whose numbers must not be mixed")
         self._runs = runs
         self._evals = _joined([(run.folder, run.eval) for run in runs])
-        self._diverged = _replicas(self._evals[self._evals.status == DIVERGED])
+        # A run whose replicas have all diverged ends with rows of training.
+        trained = [(run.folder, run.train) for run in runs if "status" in run.train]
+        self._diverged = _first_diverged([self._evals, *([_joined(trained)] if trained else [])])
         self._settings = {(run.agent, variant): settings for run in runs for variant, settings in run.variants.items()}
         self.notes = self._name_diverged()
         self._looks = self._order()
 
     def _name_diverged(self) -> list[str]:
         notes = []
-        for agent, rows in groups(self._evals, "agent"):
+        for method, rows in groups(self._evals, "method"):
             replicas = _replicas(rows).unique()
-            if count := replicas.isin(self._diverged).sum():
-                notes.append(f"{label(agent, {})}: {count} of {len(replicas)} replicas diverged and are left out.")
+            if count := replicas.isin(self._diverged.index).sum():
+                notes.append(f"{method}: {count} of {len(replicas)} replicas diverged and are left out.")
         return notes
 
     def _order(self) -> dict[str, int]:
@@ -89,6 +100,11 @@ class Study:
         """A number for the method's looks, the same in all figures of a call."""
         return self._looks[name]
 
+    @property
+    def lines(self) -> int:
+        """How many methods and variants there are."""
+        return len(self._settings)
+
     def swept(self) -> list[str]:
         """The settings of numbers in which replicas or runs of a method differ."""
         settings = [item for own in self._settings.values() for item in own.items()]
@@ -101,18 +117,23 @@ class Study:
             raise UserError(f"The online phases begin after {borders} updates: draw those runs in separate calls")
         return borders[0] if borders else None
 
-    def success(self, *, over: str | None = None) -> list[Series]:
-        """Success in percent. over: a setting, whose values are not in the labels but are those of the series."""
+    def success(self, *, over: str | None = None, diverged: bool = False) -> list[Series]:
+        """Success in percent. over: a setting, whose values are not in the labels but are those of the series.
+
+        diverged: with the replicas that diverged.
+        """
         rows = self._evals.assign(success=100.0 * self._evals.success)
-        return self._series("success", rows, over)
+        return self._series("success", rows, over, diverged)
 
-    def train(self, metric: str) -> list[Series]:
-        """A column of train.csv, of the methods that have it."""
+    def train(self, metric: str, *, diverged: bool = False) -> list[Series]:
+        """A column of train.csv, of the methods that have it. diverged: with the replicas that diverged."""
         frames = [(run.folder, run.train) for run in self._runs if metric in run.train]
-        return self._series(metric, _joined(frames), None) if frames else []
+        return self._series(metric, _joined(frames), None, diverged) if frames else []
 
-    def _series(self, metric: str, rows: pd.DataFrame, over: str | None) -> list[Series]:
-        rows = rows[~_replicas(rows).isin(self._diverged)]
+    def _series(self, metric: str, rows: pd.DataFrame, over: str | None, diverged: bool) -> list[Series]:
+        at = self._diverged.reindex(_replicas(rows), fill_value=np.inf).to_numpy(float)
+        rows = rows.assign(diverged=at)
+        rows = rows if diverged else rows[np.isinf(at)]
         kinds = list(zip(rows.agent, rows.variant, strict=True))
         values = [self._settings[kind].get(over or "") for kind in kinds]
         rows = rows.assign(
@@ -129,6 +150,12 @@ def _joined(frames: Sequence[tuple[pathlib.Path, pd.DataFrame]]) -> pd.DataFrame
 
 def _replicas(rows: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(rows[_REPLICA])
+
+
+def _first_diverged(frames: Sequence[pd.DataFrame]) -> pd.Series:
+    """{replica: the first step whose row says that it has diverged}."""
+    rows = pd.concat([rows[rows.status == DIVERGED] for rows in frames])
+    return rows.groupby(_REPLICA).total_step.min()
 
 
 def _is_number(value: Any) -> bool:
@@ -152,17 +179,23 @@ def _one_series(name: str, env: str, value: float, rows: pd.DataFrame, metric: s
                 f"{first} and {second} both hold {name} on {env}, task {task}, seed {seed}: draw them in separate calls"
             )
     rows = rows.drop_duplicates(["task", "seed", "total_step"], keep="last")
-    replicas = pd.MultiIndex.from_frame(rows[["task", "seed"]]).unique()
-    counts = rows.groupby("total_step").size()
-    common = counts.index[counts == len(replicas)]
-    table = rows.pivot(index="total_step", columns=["task", "seed"], values=metric).loc[common, replicas]
+    replica = ["task", "seed"]
+    replicas = pd.MultiIndex.from_frame(rows[replica]).unique()
+    of_replicas = rows.groupby(replica)
+    diverged = of_replicas.diverged.first()[replicas].to_numpy(float)
+    ends = np.where(np.isinf(diverged), np.inf, of_replicas.total_step.max()[replicas])
+    table = rows.pivot(index="total_step", columns=replica, values=[metric, "phase"])
+    present = table["phase"][replicas].notna().to_numpy()
+    steps = table.index.to_numpy(int)
+    common = (present | (steps[:, None] > ends)).all(1)
     return Series(
         name,
         env,
         value,
-        steps=common.to_numpy(int),
-        values=table.to_numpy(float),
+        steps=steps[common],
+        values=table[metric][replicas].to_numpy(float)[common],
         tasks=replicas.get_level_values("task").to_numpy(),
+        diverged=diverged,
         longest=int(rows.total_step.max()),
     )
 
@@ -189,5 +222,12 @@ def common_steps(series: Sequence[Series]) -> list[int]:
 
 
 def value_range(one: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest replica at each step."""
+    """The least and the largest replica at each step; nan where a replica has no value."""
     return one.values.min(1), one.values.max(1)
+
+
+def until_diverged(one: Series) -> Series:
+    """The series with infinity for what a replica's training says after it has diverged."""
+    after = one.steps[:, None] > one.diverged
+    nothing = np.isnan(one.values) & (one.steps[:, None] >= one.diverged)  # it diverged at the interval's first update
+    return one._replace(values=np.where(after | nothing, np.inf, one.values))

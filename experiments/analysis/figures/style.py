@@ -1,5 +1,6 @@
 """What figures share: sizes, colours, panels, axes, legends, intervals, and the sentences of captions."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from experiments.analysis.figures.study import Series, Study
+from experiments.analysis.figures.study import Series, Study, value_range
 from trqam_jax import stats
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches
@@ -25,17 +26,23 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
 }
-# Okabe and Ito's palette without yellow and black. Line and marker alone, in grey, tell 28 methods apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, with wine and grey for yellow and black. Line and marker alone tell 28 methods apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (4, 2)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
 REFERENCE = {"color": "black", "linestyle": (0, (2, 2)), "linewidth": 0.8}  # the BC policy, the budget
 ONLINE = {"facecolor": "0.93", "linewidth": 0, "zorder": 0}
+CROSS = {"linestyle": "", "marker": "x", "markersize": 5, "markeredgewidth": 1.3}  # a replica diverged
+DIVERGED_LINE = {"linestyle": (0, (3, 1)), "linewidth": 0.6, "marker": ""}
 THIN = {"linestyle": "-", "linewidth": 0.6, "marker": ""}
 PLAIN = FuncFormatter(lambda x, _: f"{x:g}")
 RESAMPLES = 2_000  # at every step of every curve
 BC_POLICY = "BC policy"
+DIVERGED_REPLICA = "replica diverged"
 MARKERS_PER_LINE = 6
+FEW_LINES = 4  # beyond, bands that lie on one another are paler
+MAX_EXPONENT = 308  # of a float
+MOST_DECADES = 5  # of ticks on a logarithmic axis
 
 
 def look(study: Study, label: str) -> dict[str, Any]:
@@ -73,6 +80,28 @@ def cuts(series: Iterable[Series]) -> list[str]:
     ends = {(one.label, one.env): one.steps.max(initial=0) for one in series if one.longest not in one.steps}
     text = "{} on {} is drawn to {}, as far as all its replicas go."
     return [text.format(label, env, short(end)) for (label, env), end in ends.items()]
+
+
+def divergences(series: Iterable[Series]) -> list[str]:
+    """How many replicas of which method diverged, and when."""
+    sentences = []
+    for one in series:
+        steps = one.diverged[np.isfinite(one.diverged)]
+        if len(steps):
+            when = " to ".join(dict.fromkeys([short(steps.min()), short(steps.max())]))
+            have = f"{len(steps)} of {len(one.diverged)} replicas diverged"
+            sentences.append(f"{one.label} on {one.env}: {have}, by update {when}.")
+    return sentences
+
+
+def finite_notes(series: Sequence[Series]) -> list[str]:
+    """What a reader must know where a replica's value is infinite."""
+    if all(np.isfinite(one.values).all() for one in series):
+        return []
+    return [
+        "A replica counts as infinite from where it is no longer finite: a band ends with the first of them, a median "
+        "with half."
+    ]
 
 
 def count(series: Sequence[Series]) -> str:
@@ -124,7 +153,32 @@ def line(
     own = look(study, label)
     stride = max(1, len(x) // MARKERS_PER_LINE)
     axis.plot(x, centre, label=label, markevery=(which % stride, stride), **own)
-    axis.fill_between(x, low, high, color=own["color"], alpha=0.18, linewidth=0)
+    alpha = 0.18 if study.lines <= FEW_LINES else 0.08
+    axis.fill_between(x, low, high, color=own["color"], alpha=alpha, linewidth=0)
+
+
+def median_line(axis: Axes, study: Study, one: Series, which: int) -> None:
+    """Median and range, as far as they are finite, and every diverged replica."""
+    finite = lambda values: np.where(np.isfinite(values), values, np.nan)
+    middle, (low, high) = np.median(one.values, 1), value_range(one)
+    line(axis, one.steps, finite(middle), finite(low), finite(high), label=one.label, study=study, which=which)
+    diverged_replicas(axis, study, one)
+
+
+def diverged_replicas(axis: Axes, study: Study, one: Series) -> None:
+    """Each diverged replica by itself, thin, with a cross at its last finite value."""
+    colour = look(study, one.label)["color"]
+    for i in np.flatnonzero(np.isfinite(one.diverged)):
+        shown = (one.steps <= one.diverged[i]) & np.isfinite(one.values[:, i])
+        steps, values = one.steps[shown], one.values[shown, i]
+        axis.plot(steps, values, label=f"{one.label}, {DIVERGED_REPLICA}", color=colour, **DIVERGED_LINE)
+        axis.plot(steps[-1:], values[-1:], color=colour, zorder=3, **CROSS)
+
+
+def diverged_reference(series: Iterable[Series]) -> dict[str, dict[str, Any]]:
+    """The cross for `legend`, if a replica of the series diverged."""
+    found = any(np.isfinite(one.diverged).any() for one in series)
+    return {DIVERGED_REPLICA: {"color": "black", **CROSS}} if found else {}
 
 
 def reference(axis: Axes, y: float, label: str) -> None:
@@ -160,8 +214,15 @@ def log_axis(axis: Axes) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
         axis.yaxis.set_major_formatter(PLAIN)
     else:
-        axis.yaxis.set_major_locator(LogLocator(numticks=5))
+        axis.yaxis.set_major_locator(FixedLocator(_decades(low, high)))
     axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten around low to high: 1, 1e10, 1e20, 1e30 and 1e40, say."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    stride = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if (last - first) // n < MOST_DECADES)
+    return [10.0**n for n in range(first // stride * stride, min(last, MAX_EXPONENT) + 1, stride)]
 
 
 def values_axis(axis: Axes, values: Sequence[float], most: int) -> None:

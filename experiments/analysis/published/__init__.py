@@ -1,4 +1,4 @@
-"""The tables that papers give, as CSV files beside this one, and the cells they hold."""
+"""The tables that papers and others give, as CSV files beside this one, and the cells they hold."""
 
 import pathlib
 from collections.abc import Iterable
@@ -7,26 +7,43 @@ from typing import NamedTuple
 import pandas as pd
 
 import envs
-from experiments.analysis.cells import ALL, Cell, Results, parse_scope, rounded, with_alls
+from experiments.analysis.cells import ALL, Cell, Results, parse_scope, rounded, scope, with_alls
 from trqam_jax.errors import UserError
+
+#: What tables call the source of a paper's own numbers, and of what others got with its code.
+PAPER, RERUN = "published", "third-party rerun"
+UNKNOWN = "?"  # in the files
 
 
 class Publication(NamedTuple):
-    """A table that a paper gives."""
+    """A table that a paper, or someone who ran its code again, gives."""
 
     title: str
     protocol: str
+    source: str = PAPER
 
 
 PUBLISHED = {
     "trqam_paper": Publication("the TRQAM paper, arXiv 2605.27079 (SQAM: arXiv 2610.10437)", "trqam"),
     "qam_paper": Publication("the QAM paper, arXiv 2601.14234", "qam"),
+    "rql_paper": Publication(
+        "the RQL paper, arXiv 2606.17551, as two others transcribed it (it says 2M steps, its commands 1M)", "qam"
+    ),
+    "trqam_reruns": Publication(
+        "not the paper's own numbers, but the TRQAM paper's released code run again by others, who do not say what "
+        "their ± is; ?: unknown",
+        "trqam",
+        RERUN,
+    ),
 }
 PUBLISHED_STEPS = {"offline": 1_000_000, "online": 1_500_000}
 
 
 def published_rows(name: str) -> list[dict[str, str]]:
-    """The file's rows as text: method, scope, step, n_seeds, mean_percent, std_percent_ddof1 (may be empty)."""
+    """The file's rows as text: method, scope, step, n_seeds, mean_percent, std_percent_ddof1.
+
+    n_seeds may be UNKNOWN, the deviation also empty, where a paper gives none.
+    """
     path = pathlib.Path(__file__).parent / f"{name}.csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
@@ -41,17 +58,26 @@ def published(name: str, step: int) -> list[Results]:
     by_method: dict[str, dict[str, Cell]] = {}
     for row in rows:
         if row["scope"] != ALL:
-            by_method.setdefault(row["method"], {})[row["scope"]] = _cell(row)
-    protocol = PUBLISHED[name].protocol
-    return [Results(method, "published", protocol, step, cells) for method, cells in by_method.items()]
+            by_method.setdefault(row["method"], {}).update(_cells(row))
+    _, protocol, source = PUBLISHED[name]
+    return [Results(method, source, protocol, step, cells) for method, cells in by_method.items()]
 
 
-def _cell(row: dict[str, str]) -> Cell:
+def _cells(row: dict[str, str]) -> dict[str, Cell]:
+    """The row's cell by scope: a domain of one task is that task as well."""
     domain, task = parse_scope(row["scope"])
     tasks = envs.DOMAINS[domain].num_tasks if task is None else 1
-    seeds = int(row["n_seeds"])
-    std = float(row["std_percent_ddof1"]) if row["std_percent_ddof1"] else None
-    return Cell(float(row["mean_percent"]), std, {"tasks": (tasks, tasks), "seeds": (seeds, seeds)})
+    scopes = {row["scope"], scope(domain, 1)} if tasks == 1 and task is None else {row["scope"]}
+    return dict.fromkeys(sorted(scopes), _cell(row, tasks))
+
+
+def _cell(row: dict[str, str], tasks: int) -> Cell:
+    counts = {"tasks": (tasks, tasks)}
+    if row["n_seeds"] != UNKNOWN:
+        counts["seeds"] = (int(row["n_seeds"]), int(row["n_seeds"]))
+    spread = row["std_percent_ddof1"]
+    std = None if spread in ("", UNKNOWN) else float(spread)
+    return Cell(float(row["mean_percent"]), std, counts)
 
 
 def differing_alls(name: str, step: int, rows: Iterable[Results]) -> list[str]:
@@ -60,5 +86,5 @@ def differing_alls(name: str, step: int, rows: Iterable[Results]) -> list[str]:
     return [
         f"{row.method} {own[row.method]}"
         for row in with_alls(rows)
-        if rounded(float(own[row.method])) != row.cells[ALL].percent
+        if row.method in own and rounded(float(own[row.method])) != row.cells[ALL].percent
     ]

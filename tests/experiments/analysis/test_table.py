@@ -1,15 +1,19 @@
 """The published tables rebuilt cell by cell, the convention on made data, and that nothing missing goes unsaid."""
 
+import functools
+import json
 import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from made_runs import EVAL, TASKS, VERSIONS, read_markdown, read_tidy, runs_of_a_domain, shown, write_run
 
 import envs
+from envs.base import Suite
 from experiments import table
 from experiments.analysis import cells, grid
 from experiments.analysis import statistics as aggregates
@@ -72,6 +76,82 @@ def test_published_tasks_and_steps():
         shown("--published=trqam_paper", "--per_task")
     with pytest.raises(UserError, match="trqam_paper has nothing at step 7, only at 1000000"):
         shown("--published=trqam_paper", "--step=7")
+
+
+# Third-party reruns, and domains of one task
+
+
+@pytest.fixture
+def robomimic(monkeypatch):
+    """The suite's domains, made here where the suite is not there."""
+    if "robomimic" in envs.SUITES:
+        return
+    make = lambda name, limit: envs.Domain(
+        "robomimic", f"robomimic-{name}", f"{name}-mh", f"{name}-mh-low_dim", 19, 7, limit, 5, 1, 1, benchmark=False
+    )
+    domains = {one.name: one for one in (make("lift", 300), make("can", 300), make("square", 400))}
+    suite = types.SimpleNamespace(domains=domains)
+    suite.split = functools.partial(Suite.split, suite)
+    monkeypatch.setattr(envs, "SUITES", {**envs.SUITES, "robomimic": suite})
+    monkeypatch.setattr(envs, "DOMAINS", {**envs.DOMAINS, **domains})
+
+
+RERUN_METHOD = "TRQAM (third-party rerun)"
+
+
+@pytest.mark.usefixtures("robomimic")
+def test_third_party_reruns_are_labelled_so_even_alone():
+    text = shown("--published=trqam_reruns")
+    assert read_markdown(text) == {
+        RERUN_METHOD: {
+            "robomimic-lift": "95 (? seeds)",
+            "robomimic-can": "83 (? seeds)",
+            "robomimic-square": "53 (? seeds)",
+        }
+    }
+    assert "Third-party rerun: not the paper's own numbers" in text
+    assert "seeds: 4 or ?" in text
+    per_task = read_markdown(shown("--published=trqam_reruns", "--per_task"))
+    assert list(per_task) == [
+        *("humanoidmaze-medium-task1", "cube-triple-task2"),
+        *("robomimic-lift", "robomimic-can", "robomimic-square"),
+    ]
+    assert per_task["cube-triple-task2"] == {RERUN_METHOD: "**35 ± 3**", "QAM (third-party rerun)": "13 ± 9"}
+    assert per_task["humanoidmaze-medium-task1"] == {RERUN_METHOD: "**93 ± 3**", "QAM (third-party rerun)": "28 ± 26"}
+    assert per_task["robomimic-square"] == {RERUN_METHOD: "53 (? seeds)", "QAM (third-party rerun)": "-"}
+    tidy = {row["scope"]: row for row in read_tidy(shown("--published=trqam_reruns", "--format=csv"))}
+    assert [tidy["can-mh"][key] for key in ("n_seeds", "mean_percent", "std_percent_ddof1")] == ["?", "83.4", ""]
+    assert {row["source"] for row in tidy.values()} == {"third-party rerun"}
+
+
+@pytest.mark.usefixtures("robomimic")
+def test_reruns_beside_ours_leave_the_bold_to_what_says_its_seeds(tmp_path):
+    runs_of_a_domain(tmp_path / "a", "robomimic-can", tasks=(1,), success=lambda *_: 0.5)
+    rows = read_markdown(shown(tmp_path, "--published=trqam_reruns"))
+    assert rows["TRQAM (ours)"]["robomimic-can"] == "**50 ± 0**"
+    assert rows[RERUN_METHOD]["robomimic-can"] == "83 (? seeds)"
+
+
+@pytest.mark.usefixtures("robomimic")
+def test_captions_state_the_episode_limits_that_no_benchmark_fixes(tmp_path):
+    runs_of_a_domain(tmp_path / "a", "robomimic-can", tasks=(1,))
+    runs_of_a_domain(tmp_path / "b", "robomimic-square", tasks=(1,))
+    runs_of_a_domain(tmp_path / "c", "scene")
+    assert "Episode limits in steps: robomimic-can 300, robomimic-square 400." in shown(tmp_path)
+    per_task = read_markdown(shown(tmp_path / "a", "--per_task"))
+    assert per_task == {"robomimic-can": {"TRQAM": "**50 ± 0**"}}  # its only task needs no number
+    for name, limit in (("b", 500), ("c", 100)):
+        path = tmp_path / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"eval": {"episode_limit": limit}}))
+    assert "steps: scene 100, robomimic-can 300, robomimic-square 500." in shown(tmp_path)
+    assert "Episode limits" not in shown("--published=trqam_paper")
+
+
+def test_the_rql_paper_as_transcribed():
+    text = shown("--published=rql_paper")
+    row = read_markdown(text)["RQL"]
+    assert (row["puzzle-3x3"], row[ALL]) == ("**100**", "**56**")
+    assert "it says 2M steps, its commands 1M" in text
 
 
 # The convention, on made data

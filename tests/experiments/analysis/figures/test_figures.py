@@ -215,6 +215,182 @@ def test_diverged_replicas_are_left_out_and_counted(tmp_path):
     assert "TRQAM: 1 of 3 replicas diverged and are left out." in drawing.caption
 
 
+ENDS = {1: None, 2: 400_000, 3: 300_000}  # seeds, and the row by which each diverged
+LOGS = range(100_000, 600_000, 100_000)
+
+
+def diverging_run(root, agent="qam", *, ends=None, **others):
+    """As a run writes it: a row says `diverged` with the mean of the updates before that, later ones nan; a diverged
+    replica goes on being evaluated, unless all have diverged. The loss is 10 ** (seed + 10 * step / 1e5)."""
+    ends = ENDS if ends is None else ends
+    folder = make_run(root, agent, tasks=(1,), seeds=tuple(ends), **others)
+    has_budget = agent.startswith("trqam")
+    train, evals = [], []
+    last = max(LOGS) if None in ends.values() else max(ends.values())
+    for step, (seed, end) in itertools.product((0, *LOGS), ends.items()):
+        common = dict(
+            env="scene", task=1, agent=agent, seed=seed, phase="offline", step=step, kl_budget=0.1, episodes=50
+        )
+        status = "diverged" if end and step >= end else "ok"
+        if step == 0:
+            evals.append({**common, "phase": "bc", "success": 0.8, "status": status})
+            continue
+        if step > last:
+            continue
+        x = step / 100_000
+        values = {"adjoint_loss": 10 ** (seed + 10 * x if end else 1), "path_kl": 0.1 * seed * x, "lambda": x}
+        values["kl_average"] = 0.1
+        if end and step > end:
+            values = dict.fromkeys(values, "nan")
+        train.append({**common, "status": status, **values})
+        if step < last or None in ends.values():
+            evals.append({**common, "status": status, "success": 0.8 if not end else 0.1 * seed if step < end else 0.0})
+    metrics = [*QAM, "kl_average", "kl_budget", "lambda"] if has_budget else QAM
+    write(folder / "eval.csv", EVAL_COLUMNS, evals)
+    write(folder / "train.csv", [*REPLICA_COLUMNS, "status", *metrics], train)
+    return folder
+
+
+def diverged_line(axis, name, i=0):
+    return [one for one in axis.get_lines() if one.get_label() == f"{name}, replica diverged"][i]
+
+
+def crosses(axis):
+    """[(x, y)] of the crosses."""
+    return sorted(tuple(one.get_xydata()[0]) for one in axis.get_lines() if one.get_marker() == "x")
+
+
+def legend_of(drawing):
+    (legend,) = drawing.figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_collapse_shows_the_replicas_that_diverged(tmp_path):
+    drawing = figures.collapse(study(diverging_run(tmp_path)))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    # Seeds 2 and 3 count as infinite once they have diverged; the median of three ends where two have.
+    median = line(upper, "QAM")
+    np.testing.assert_allclose(median.get_ydata(), [1e12, 1e22, 1e32, 1e42, np.nan])
+    assert max(band(upper)) == 300_000
+    np.testing.assert_allclose(crosses(upper), [(300_000, 1e33), (400_000, 1e42)])
+    np.testing.assert_allclose(diverged_line(upper, "QAM").get_ydata(), [1e12, 1e22, 1e32, 1e42])
+    # What was evaluated is drawn to the end: a diverged replica keeps its last finite parameters.
+    np.testing.assert_allclose(line(lower, "QAM").get_xdata(), [0, *LOGS])
+    success = {1: [80] * 6, 2: [80, 20, 20, 20, 0, 0], 3: [80, 30, 30, 0, 0, 0]}
+    np.testing.assert_allclose(line(lower, "QAM").get_ydata(), np.mean([*success.values()], 0))
+    assert crosses(lower) == [(300_000, 0), (400_000, 0)]
+    assert "QAM on scene: 2 of 3 replicas diverged, by update 300K to 400K." in drawing.caption
+    assert "left out" not in drawing.caption
+    assert "is drawn to" not in drawing.caption
+    assert "replica diverged" in legend_of(drawing)
+
+
+def test_a_run_whose_replicas_have_all_diverged_is_drawn_as_far_as_it_went(tmp_path):
+    """It ends with rows of training, before the evaluation: only they say that it diverged."""
+    drawing = figures.collapse(study(diverging_run(tmp_path, ends={2: 400_000})))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    np.testing.assert_allclose(line(upper, "QAM").get_ydata(), [1e12, 1e22, 1e32, 1e42])
+    np.testing.assert_allclose(crosses(upper), [(400_000, 1e42)])
+    assert line(lower, "QAM").get_xdata()[-1] == 300_000
+    assert crosses(lower) == [(300_000, 20)]
+    assert "QAM on scene: 1 of 1 replicas diverged, by update 400K." in drawing.caption
+    with pytest.raises(figures.Missing, match="QAM: 1 of 1 replicas diverged and are left out"):
+        figures.curves(study(tmp_path))
+
+
+def test_a_run_that_ended_by_divergence_does_not_cut_the_others(tmp_path):
+    diverging_run(tmp_path, ends={1: None})
+    diverging_run(tmp_path, ends={2: 400_000})
+    drawing = figures.collapse(study(tmp_path))
+    assert line(panel(drawing, "scene"), "QAM").get_xdata()[-1] == 500_000
+    success = line(below(drawing, "scene"), "QAM")
+    np.testing.assert_allclose(success.get_ydata(), [80, 50, 50, 50, 50, 50])  # its last evaluation, 20 %, counts on
+    assert "is drawn to" not in drawing.caption
+
+
+@pytest.mark.parametrize("last", ["inf", "nan"])
+def test_a_divergence_without_a_finite_mean_is_marked_at_the_value_before(tmp_path, last):
+    """The sum of float32 overflowed, or the interval's first update diverged."""
+    folder = diverging_run(tmp_path)
+    rows = rows_of(folder, "train.csv")
+    for row in rows:
+        if (row["seed"], row["step"]) == ("3", "300000"):
+            row["adjoint_loss"] = last
+    write(folder / "train.csv", [*REPLICA_COLUMNS, "status", *QAM], rows)
+    upper = panel(figures.collapse(study(folder)), "scene")
+    np.testing.assert_allclose(crosses(upper), [(200_000, 1e23), (400_000, 1e42)])
+    np.testing.assert_allclose(line(upper, "QAM").get_ydata(), [1e12, 1e22, 1e32, 1e42, np.nan])
+
+
+def test_a_log_axis_over_forty_decades_has_a_few_round_ticks(tmp_path):
+    drawing = figures.collapse(study(diverging_run(tmp_path)))
+    drawing.figure.canvas.draw()
+    upper = panel(drawing, "scene")
+    low, high = upper.get_ylim()
+    np.testing.assert_allclose(
+        [tick for tick in upper.get_yticks() if low <= tick <= high], [1e0, 1e10, 1e20, 1e30, 1e40]
+    )
+
+
+def test_kl_shows_the_replicas_that_diverged_by_themselves(tmp_path):
+    drawing = figures.kl(study(diverging_run(tmp_path, "trqam_external")))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    name = "TRQAM, external KL"
+    np.testing.assert_allclose(line(upper, name).get_ydata(), [0.1, 0.2, 0.3, 0.4, 0.5])
+    np.testing.assert_allclose(diverged_line(upper, name).get_ydata(), [0.2, 0.4, 0.6, 0.8])
+    np.testing.assert_allclose(crosses(upper), [(300_000, 0.9), (400_000, 0.8)])
+    np.testing.assert_allclose(crosses(lower), [(300_000, 3), (400_000, 4)])
+    assert (
+        f"{name} on scene: 2 of 3 replicas diverged, by update 300K to 400K. Those are drawn one by one"
+        in drawing.caption
+    )
+    assert upper.get_yscale() == "linear"
+
+
+def test_kl_of_replicas_that_all_diverged_is_drawn(tmp_path):
+    folder = diverging_run(tmp_path, "trqam_external", ends={1: 200_000, 2: 400_000})
+    rows = rows_of(folder, "train.csv")
+    for row in rows:
+        row["path_kl"] = 1e6 * float(row["path_kl"])
+    write(folder / "train.csv", [*rows[0]], rows)
+    upper = panel(figures.kl(study(folder)), "scene")
+    np.testing.assert_allclose(crosses(upper), [(200_000, 2e5), (400_000, 8e5)])
+    np.testing.assert_array_equal(line(upper, BUDGET).get_ydata(), 0.1)
+    assert upper.get_yscale() == "log"
+
+
+def test_path_kl_is_drawn_with_a_budget_or_without(tmp_path):
+    diverging_run(tmp_path / "a", "qam", ends={1: None, 2: None, 3: None})
+    diverging_run(tmp_path / "b", "trqam_external")
+    drawing = figures.path_kl(study(tmp_path))
+    axis = panel(drawing, "scene")
+    np.testing.assert_allclose(line(axis, "QAM").get_ydata(), [0.2, 0.4, 0.6, 0.8, 1.0])
+    np.testing.assert_allclose(line(axis, "TRQAM, external KL").get_ydata(), [0.2, 0.4, 0.6, 0.8, np.nan])
+    assert len(crosses(axis)) == 2
+
+
+def test_temperatures_are_lines_of_their_own(tmp_path):
+    """Also where one has diverged; the caption says which."""
+    temperatures = [1.0, 3.0, 10.0, 30.0]
+    folder = make_run(tmp_path, "qam", tasks=(1,), variants=[f"inv_temp={value}" for value in temperatures])
+    rows = rows_of(folder, "eval.csv")
+    for row in rows:
+        if row["variant"] == "inv_temp=30.0" and (row["phase"], row["step"]) == ("online", "500000"):
+            row["status"] = "diverged"
+    write(folder / "eval.csv", [*rows[0]], rows)
+    found, names = study(folder), [f"QAM (inv_temp={value})" for value in temperatures]
+    collapse = figures.collapse(found)
+    for axis in (panel(collapse, "scene"), below(collapse, "scene")):
+        assert [one.get_label() for one in axis.get_lines() if one.get_label() in names] == names
+    assert legend_of(collapse) == [*names, "replica diverged", "online phase"]
+    assert "QAM (inv_temp=30.0) on scene: 3 of 3 replicas diverged, by update 1.5M." in collapse.caption
+    curves = figures.curves(found)
+    assert legend_of(curves)[:3] == names[:3]
+    assert "QAM (inv_temp=30.0): 3 of 3 replicas diverged and are left out." in curves.caption
+    colours = {line(panel(collapse, "scene"), name).get_color() for name in names}
+    assert len(colours) == len(names)
+
+
 def test_an_unfinished_run_ends_its_line(tmp_path):
     make_run(tmp_path, "trqam")
     make_run(tmp_path, "trqam", seeds=(4,), steps=STEPS[:1])
