@@ -8,7 +8,7 @@ import abc
 import argparse
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
@@ -120,6 +120,7 @@ class Suite(abc.ABC):
     dataset_dir: str  # where its files are kept unless the user says otherwise; ~ is the home folder
     benchmark: str = ""  # what the papers call all tasks of its benchmark domains together
     commands: Mapping[str, Command] = {}  # of download, generate and convert those it has; called with the arguments
+    untrained: Collection[str] = ()  # names, beside those of `domains`, that its commands know
 
     @abc.abstractmethod
     def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> SimulatorFactory:

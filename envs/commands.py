@@ -24,10 +24,13 @@ def _suite(command: str, env: str) -> Suite:
     """The suite that has the command for this --env; "" if it is not given."""
     able = [suite for suite in SUITES.values() if command in suite.commands]
     names = ", ".join(suite.name for suite in able)
+    for suite in able:
+        if suite.split(env)[0] in suite.untrained:
+            return suite
     try:
         suite = suite_of(parse_env(env)[0])
     except UserError:
-        if len(able) == 1:  # its own usage and its own errors say more; it may know domains that are not trained on
+        if len(able) == 1:  # its own usage and its own errors say more
             return able[0]
         if env:
             raise

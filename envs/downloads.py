@@ -198,7 +198,8 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> http.client.HTTP
         error.close()
         outgrown = error.code == 416  # the server's file ends before what is here
         again = error.code >= 500 or error.code in (408, 425, 429) or outgrown
-        raise _Failed(f"HTTP {error.code} {error.reason}", again=again, restart=outgrown) from error
+        reason = " ".join(str(error.reason).split())  # of a redirect in a circle it has several lines
+        raise _Failed(f"HTTP {error.code} {reason}", again=again, restart=outgrown) from error
     except (OSError, http.client.HTTPException) as error:
         broke_off = (TimeoutError, ConnectionResetError, http.client.HTTPException)  # else it cannot be reached
         again = isinstance(getattr(error, "reason", error), broke_off)

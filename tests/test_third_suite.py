@@ -177,7 +177,6 @@ def test_its_own_command(copy):
     assert "24 transitions" in made.stdout
     lacking = run("download")
     assert lacking.returncode == 1
-    assert (
-        lacking.stderr
-        == "error: --env=point-room-task3: suite point has no download command; suites with one: ogbench\n"
+    assert lacking.stderr == (
+        "error: --env=point-room-task3: suite point has no download command; suites with one: ogbench, robomimic\n"
     )

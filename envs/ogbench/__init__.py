@@ -22,6 +22,7 @@ class OGBench(Suite):
     dataset_dir = download.DEFAULT_DATASET_DIR
     benchmark = "ogbench50"
     commands = {"download": download.main, "generate": generate.main, "convert": convert.main}
+    untrained = tuple(name for name in generate.GENERATABLE if name not in DOMAINS)
 
     def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> Callable[[], OGBenchSimulator]:
         return functools.partial(OGBenchSimulator, domain, task, render=render)

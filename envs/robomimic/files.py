@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from envs.base import Arrays, DataError, Domain, Size
+from envs.downloads import DownloadError
 from envs.robomimic import download, generate, install
 from envs.robomimic.domains import ENV_NAMES, OBSERVATION_KEYS, observation_widths, short_name
 from trqam_jax.errors import UserError
@@ -58,7 +59,7 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
         return path
     try:
         return download.download(domain, folder)
-    except download.DownloadError as error:
+    except DownloadError as error:
         raise DataError(
             f"{error}. Put it there, give its place as --dataset=PATH, or let --dataset=generate make scripted "
             "demonstrations, which are not the published multi-human data."
@@ -239,6 +240,10 @@ def _length(group: "h5py.Group") -> int:
         shape = group[key].shape
         if len(shape) != 2 or shape[0] != length:
             raise DataError(f"{where}: {key} has shape {shape}, expected {length} rows of numbers")
+    for key in OBSERVATION_KEYS:
+        before, after = group[f"obs/{key}"].shape, group[f"next_obs/{key}"].shape
+        if before != after:
+            raise DataError(f"{where}: next_obs/{key} has shape {after}, obs/{key} {before}")
     return length
 
 

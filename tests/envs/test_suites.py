@@ -47,10 +47,16 @@ def test_settings_are_the_protocols_and_over_them_the_suites():
         envs.settings(domain, "trqm", "trqam")
 
 
+def alone(monkeypatch, of_ogbench):
+    """Let OGBench be the only suite, with these commands."""
+    suite = envs.SUITES["ogbench"]
+    monkeypatch.setattr(type(suite), "commands", of_ogbench)
+    monkeypatch.setattr(commands, "SUITES", {suite.name: suite})
+
+
 def test_a_command_is_the_suites_of_env(monkeypatch):
     called = []
-    suite = envs.SUITES["ogbench"]
-    monkeypatch.setattr(type(suite), "commands", {"generate": called.append})
+    alone(monkeypatch, {"generate": called.append})
     monkeypatch.setattr(sys, "argv", ["generate", "--env=scene-task2", "--episodes=3"])
     commands.hand_over("generate")
     assert called == [["--env=scene-task2", "--episodes=3"]]
@@ -63,8 +69,7 @@ def test_a_command_is_the_suites_of_env(monkeypatch):
 def test_what_a_single_suite_alone_knows_it_is_asked_itself(monkeypatch):
     """Also for help without --env, and for domains that can be generated but not trained on."""
     called = []
-    suite = envs.SUITES["ogbench"]
-    monkeypatch.setattr(type(suite), "commands", {"generate": called.append})
+    alone(monkeypatch, {"generate": called.append})
     for arguments in (["--help"], ["--env=puzzle-4x5"]):
         monkeypatch.setattr(sys, "argv", ["generate", *arguments])
         commands.hand_over("generate")
@@ -72,3 +77,25 @@ def test_what_a_single_suite_alone_knows_it_is_asked_itself(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["generate", "--env"])
     with pytest.raises(SystemExit, match=r"^error: argument --env: expected one argument; see --help$"):
         commands.hand_over("generate")
+
+
+def test_of_several_suites_the_one_is_asked_that_knows_the_name(monkeypatch):
+    """A domain that can be generated but not trained on, in every spelling; without --env nobody is guessed."""
+    called = []
+    monkeypatch.setattr(
+        type(envs.SUITES["ogbench"]), "commands", {"generate": lambda arguments: called.append("first")}
+    )
+    monkeypatch.setattr(
+        type(envs.SUITES["robomimic"]), "commands", {"generate": lambda arguments: called.append("second")}
+    )
+    for env in ("puzzle-4x5", "puzzle-4x6-play-v0", "scene", "robomimic-can", "can-mh"):
+        monkeypatch.setattr(sys, "argv", ["generate", f"--env={env}"])
+        commands.hand_over("generate")
+    assert called == ["first", "first", "first", "second", "second"]
+    for arguments, message in (
+        ([], "give --env=DOMAIN, of a suite with a generate command: ogbench, robomimic"),
+        (["--env=puzle-4x4"], r"Unknown environment 'puzle-4x4'. Did you mean 'puzzle-4x4'\?"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["generate", *arguments])
+        with pytest.raises(SystemExit, match=f"^error: {message}"):
+            commands.hand_over("generate")

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import http.server
 import io
 import pathlib
 import signal
@@ -13,9 +12,11 @@ import threading
 import time
 import zipfile
 
+import file_server
 import numpy as np
 import pytest
 
+from envs import downloads
 from envs.ogbench import SUITE, download
 from envs.ogbench import files as ogbench
 from trqam_jax.errors import UserError
@@ -37,73 +38,11 @@ CONTENT, OTHER = npz(0), npz(1, 60_000)
 HALF = len(CONTENT) // 2
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`, {path: bytes}, with ranges. Each request takes the next of `faults`: None, a word or a status."""
-
-    daemon_threads, block_on_close = True, False
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.faults, self.requests = {}, [], []  # requests: [path, Range, bytes of body sent]
-        self.validators, self.gate = True, threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_):  # a client that went away
-        pass
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server = self.server
-        fault = server.faults.pop(0) if server.faults else None
-        body, wanted = server.files.get(self.path), self.headers["Range"]
-        request = [self.path, wanted, 0]
-        server.requests.append(request)
-        if fault == "hold":
-            server.gate.wait(10)
-        if body is None or isinstance(fault, int):
-            return self.send_error(fault or 404)
-        etag, total, begin = f'"{hashlib.md5(body).hexdigest()}"', len(body), 0
-        same = self.headers["If-Range"] == etag or fault == "ignores If-Range"
-        if wanted and same and fault != "no ranges":
-            begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        if begin >= total:
-            return self.send_error(416)
-        self.send_response(206 if begin else 200)
-        if begin:
-            shift = fault == "wrong range"
-            self.send_header("Content-Range", f"bytes {begin + shift}-{total - 1}/{total}")
-        if server.validators:
-            self.send_header("ETag", etag)
-        if fault != "no length":
-            self.send_header("Content-Length", str(total - begin))
-        self.end_headers()
-        rest = body[begin:]
-        if fault in ("truncate", "stall"):
-            rest = rest[: len(rest) // 2]
-        self.wfile.write(rest)
-        request[2] = len(rest)
-        if fault == "stall":
-            server.gate.wait(10)
-
-
 @pytest.fixture
 def make_server():
     """A function that starts a server with one file."""
-    with contextlib.ExitStack() as stack:
-
-        def start(content=CONTENT, faults=()):
-            server = Server()
-            server.files["/" + NAME], server.faults = content, list(faults)
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-            for end in (server.server_close, server.shutdown, server.gate.set):
-                stack.callback(end)
-            return server
-
-        yield start
+    with file_server.servers() as start:
+        yield lambda content=CONTENT, faults=(): start({"/" + NAME: content}, faults)
 
 
 @pytest.fixture
@@ -112,7 +51,7 @@ def target(tmp_path):
 
 
 def fetch(target, *servers, patience=QUICK):
-    return download.fetch(target, [f"{server.url}/{NAME}" for server in servers], patience)
+    return downloads.fetch(target, [f"{server.url}/{NAME}" for server in servers], patience, download.damage)
 
 
 def check_done(target, content=CONTENT):
@@ -164,6 +103,37 @@ def test_a_mirror_that_fails_for_good_leaves_its_part_to_the_next(make_server, t
     fetch(target, bad, good)
     check_done(target)
     assert good.requests == [["/" + NAME, f"bytes={HALF}-", len(CONTENT) - HALF]]
+
+
+def test_a_redirect_is_followed_and_what_broke_off_goes_on_behind_it(make_server, target):
+    """The ETag that counts is of the server that has the bytes; the redirect's own is another."""
+    front, back = make_server(), make_server(faults=["truncate"])
+    front.redirects["/" + NAME] = "/moved"
+    front.redirects["/moved"] = f"{back.url}/{NAME}"
+    fetch(target, front)
+    check_done(target)
+    assert back.requests == [["/" + NAME, None, HALF], ["/" + NAME, f"bytes={HALF}-", len(CONTENT) - HALF]]
+
+
+def test_a_redirect_to_another_file_starts_from_zero(make_server, target):
+    front, first, second = make_server(), make_server(OTHER, faults=["truncate"]), make_server()
+    front.redirects["/" + NAME] = f"{first.url}/{NAME}"
+    with pytest.raises(download.DownloadError):
+        fetch(target, front, patience=QUICK._replace(attempts=1))
+    front.redirects["/" + NAME] = f"{second.url}/{NAME}"
+    fetch(target, front)
+    check_done(target)
+    assert second.requests == [["/" + NAME, f"bytes={len(OTHER) // 2}-", len(CONTENT)]]
+
+
+def test_redirects_in_a_circle_are_one_line_and_the_next_mirror(make_server, target):
+    front = make_server()
+    front.redirects["/" + NAME] = f"{front.url}/{NAME}"
+    with pytest.raises(download.DownloadError, match=r"HTTP 307 .*infinite loop") as raised:
+        fetch(target, front)
+    assert "\n" not in str(raised.value)
+    fetch(target, front, make_server())
+    check_done(target)
 
 
 def test_a_server_without_ranges_starts_from_zero(make_server, target):
@@ -284,7 +254,7 @@ def test_a_spoilt_part_is_made_good_by_starting_over(make_server, target):
 def test_what_ended_just_before_the_checks_is_not_transferred_again(make_server, target, monkeypatch):
     server = make_server()
     with monkeypatch.context() as patch:
-        patch.setattr(download, "_damage", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(download, "damage", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fetch(target, server)
     assert not target.exists()
@@ -410,9 +380,9 @@ def test_verify_reads_everything(make_server, target, capsys):
 
     target.write_bytes(OTHER)  # a right npz, but not the one that was downloaded
     with pytest.raises(download.DownloadError, match=hashlib.sha256(CONTENT).hexdigest()):
-        download.verify(target)
+        downloads.verify(target, download.damage)
     (target.parent / f"{NAME}.sha256").unlink()
-    assert not download.verify(target)
+    assert not downloads.verify(target, download.damage)
 
 
 def test_every_flipped_byte_is_noticed(target):
@@ -425,9 +395,9 @@ def test_every_flipped_byte_is_noticed(target):
         spoilt[position] ^= 1 << int(rng.integers(8))
         target.write_bytes(spoilt)
         with pytest.raises(download.DownloadError):
-            download.verify(target)
+            downloads.verify(target, download.damage)
     target.write_bytes(content)
-    assert download.verify(target)
+    assert downloads.verify(target, download.damage)
 
 
 def test_an_empty_zip_is_no_data(make_server, target):

@@ -1,0 +1,142 @@
+"""Robomimic's published files from a server: named as published, checked with and without h5py."""
+
+import sys
+
+import file_server
+import pytest
+import robomimic_files
+
+from envs import downloads
+from envs.base import DataError
+from envs.robomimic import SUITE, download, files, install
+from trqam_jax.errors import UserError
+
+CAN, SQUARE = SUITE.domains["robomimic-can"], SUITE.domains["robomimic-square"]
+NAME = "can/mh/low_dim_v15.hdf5"
+QUICK = downloads.Patience(timeout=0.2, attempts=2, backoff=0.0)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return robomimic_files.write(tmp_path_factory.mktemp("made") / "made.hdf5", CAN, (40, 30)).read_bytes()
+
+
+@pytest.fixture
+def make_server():
+    with file_server.servers() as start:
+        yield start
+
+
+@pytest.fixture
+def without_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+
+
+@pytest.fixture
+def all_installed(monkeypatch):
+    """As far as `find` is concerned, which then goes on to the files."""
+    monkeypatch.setattr(install, "require", lambda *modules: None)
+
+
+def test_files_are_named_as_published():
+    for domain in SUITE.domains.values():
+        short = domain.name.removeprefix("robomimic-")
+        assert download.file_name(domain) == f"{short}/mh/low_dim_v15.hdf5"
+        assert download.file_name(domain, "ph") == f"{short}/ph/low_dim_v15.hdf5"
+    assert download.file_name(CAN, "mg-sparse") == "can/mg/low_dim_sparse_v15.hdf5"
+    assert download.file_name(CAN, "mg-dense") == "can/mg/low_dim_dense_v15.hdf5"
+    with pytest.raises(UserError, match=r"^--data=mg-dense: robomimic-square has no such file\. Choices: mh, ph\.$"):
+        download.file_name(SQUARE, "mg-dense")
+    with pytest.raises(UserError, match=r"^--data=mg: robomimic-can has no such file\..* Choices: mh, ph, mg-sparse, "):
+        download.file_name(CAN, "mg")
+
+
+def test_the_command_resumes_behind_a_redirect_and_verifies(make_server, tmp_path, content, capsys, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", QUICK)
+    front, back, half = make_server({}), make_server({"/blob": content}, faults=["truncate"]), len(content) // 2
+    front.redirects = {f"/{NAME}": f"{back.url}/blob"}
+    flags = ["--env=can-mh", f"--dataset_dir={tmp_path}"]
+    download.main([*flags, f"--mirror={front.url}"])
+    target = tmp_path / NAME
+    assert target.read_bytes() == content
+    assert back.requests[1:] == [["/blob", f"bytes={half}-", len(content) - half]]
+    assert f"{target}: {len(content):,} bytes, downloaded" in capsys.readouterr().out
+    download.main([*flags, "--verify"])
+    assert f"{target}: intact, sha256 as at download" in capsys.readouterr().out
+    target.write_bytes(content[:-1])
+    with pytest.raises(SystemExit):
+        download.main([*flags, "--verify"])
+    assert f"damaged ({len(content) - 1:,} bytes of {len(content):,})" in capsys.readouterr().err
+
+
+def test_another_kind_of_data_is_its_own_file(make_server, tmp_path, content):
+    server = make_server({"/lift/mg/low_dim_dense_v15.hdf5": content})
+    download.main(["--env=robomimic-lift", "--data=mg-dense", f"--dataset_dir={tmp_path}", f"--mirror={server.url}"])
+    assert (tmp_path / "lift/mg/low_dim_dense_v15.hdf5").read_bytes() == content
+    for flags, message in (
+        (["--env=robomimic-lift", "--data=image"], r"^error: --data=image: robomimic-lift has no such file"),
+        (["--env=robomimic-transport"], r"^error: Unknown environment 'robomimic-transport'"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            download.main(flags)
+
+
+@pytest.mark.parametrize("h5py_is_there", [True, False])
+def test_what_is_no_whole_file_is_refused(make_server, tmp_path, content, h5py_is_there, request, monkeypatch):
+    if not h5py_is_there:
+        request.getfixturevalue("without_h5py")
+    for spoilt, reason in (
+        (b"<html>Please log in</html>", "it does not begin as HDF5 does"),
+        (content[: len(content) // 2], f"{len(content) // 2:,} bytes of {len(content):,}"),
+        (content[:20], "its superblock is none that is known"),
+        (content[:8] + b"\x09" + content[9:], "its superblock is none that is known"),
+    ):
+        server = make_server({f"/{NAME}": spoilt})
+        monkeypatch.setattr(download, "URL", server.url)
+        with pytest.raises(downloads.DownloadError, match=rf"bytes are no intact hdf5 \({reason}\)\); nothing is kept"):
+            download.download(CAN, tmp_path, patience=QUICK)
+        assert not (tmp_path / NAME).exists()
+    server.files[f"/{NAME}"] = content
+    assert download.download(CAN, tmp_path, patience=QUICK).read_bytes() == content
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_every_superblock_says_how_long_the_file_is(tmp_path, version):
+    path = tmp_path / "file.hdf5"
+    with robomimic_files.h5py.File(path, "w", libver=version) as file:
+        file["data/numbers"] = range(1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "h5py", None)
+        assert download.damage(path) is None
+        path.write_bytes(path.read_bytes()[:-1])
+        assert " bytes of " in str(download.damage(path))
+
+
+def test_what_hdf5_cannot_read_is_damaged(tmp_path, content):
+    path = tmp_path / "file.hdf5"
+    path.write_bytes(content)
+    assert download.damage(path) is None
+    begin = content.index(b"TREE")  # the index of a group
+    path.write_bytes(content[:begin] + b"EERT" + content[begin + 4 :])
+    assert download.damage(path)
+    with robomimic_files.h5py.File(path, "w") as file:
+        file["numbers"] = range(3)
+    assert download.damage(path) == "it has no /data"
+
+
+def test_find_downloads_what_is_missing(make_server, tmp_path, content, monkeypatch, all_installed):
+    server = make_server({f"/{NAME}": content})
+    monkeypatch.setenv(downloads.MIRRORS_VARIABLE, server.url)
+    for _ in range(2):
+        assert SUITE.find(CAN, "auto", str(tmp_path), episodes=1, seed=0, shards=0) == tmp_path / NAME
+    assert len(server.requests) == 1
+
+
+def test_a_download_that_fails_says_how_to_go_on(make_server, tmp_path, monkeypatch, all_installed):
+    monkeypatch.setattr(download, "URL", make_server({}).url)
+    with pytest.raises(DataError, match=r"not downloaded \(.*: HTTP 404 Not Found\)") as raised:
+        files.find(CAN, "auto", str(tmp_path), episodes=1, seed=0)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "--dataset=PATH" in message
+    assert "--dataset=generate make scripted demonstrations, which are not the published multi-human data" in message
