@@ -29,7 +29,7 @@ def test_the_paper_is_2800_runs_in_70_jobs_after_ten_clonings():
 def test_all_methods_start_from_one_cloning(protocol):
     names = [name for name in agents.AGENTS if name != "trqam"]
     names_of_domains = list(envs.DOMAINS)
-    jobs = expand(request(agents=names, envs=names_of_domains, protocol=protocol))
+    jobs = expand(request(agents=names, envs=names_of_domains, tasks="1", protocol=protocol))
     assert len(jobs) == len(names_of_domains) * (len(names) + 1)
 
 
