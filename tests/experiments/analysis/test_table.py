@@ -14,6 +14,7 @@ from made_runs import EVAL, TASKS, VERSIONS, read_markdown, read_tidy, runs_of_a
 
 import envs
 from envs.base import Suite
+from envs.robomimic.domains import DOMAINS
 from experiments import table
 from experiments.analysis import cells, grid
 from experiments.analysis import statistics as aggregates
@@ -83,17 +84,13 @@ def test_published_tasks_and_steps():
 
 @pytest.fixture
 def robomimic(monkeypatch):
-    """The suite's domains, made here where the suite is not there."""
+    """The suite's domains, where the suite is not among those that are there."""
     if "robomimic" in envs.SUITES:
         return
-    make = lambda name, limit: envs.Domain(
-        "robomimic", f"robomimic-{name}", f"{name}-mh", f"{name}-mh-low_dim", 19, 7, limit, 5, 1, 1, benchmark=False
-    )
-    domains = {one.name: one for one in (make("lift", 300), make("can", 300), make("square", 400))}
-    suite = types.SimpleNamespace(domains=domains)
+    suite = types.SimpleNamespace(domains=DOMAINS)
     suite.split = functools.partial(Suite.split, suite)
     monkeypatch.setattr(envs, "SUITES", {**envs.SUITES, "robomimic": suite})
-    monkeypatch.setattr(envs, "DOMAINS", {**envs.DOMAINS, **domains})
+    monkeypatch.setattr(envs, "DOMAINS", {**envs.DOMAINS, **DOMAINS})
 
 
 RERUN_METHOD = "TRQAM (third-party rerun)"
