@@ -85,8 +85,9 @@ def caption(
     for source, protocol, step in dict.fromkeys((row.source, row.protocol, row.step) for row in rows):
         own = [row for row in rows if (row.source, row.protocol) == (source, protocol)]
         where = f"step {step:,} of the {phase} phase; protocol {protocol}; seeds: {_seeds(own)}"
-        is_published = paper and source == PUBLISHED[paper].source
-        what = f"{PUBLISHED[paper].title}, at" if is_published else words[choice.value]
+        what = words[choice.value]
+        if paper and source == PUBLISHED[paper].source:
+            what = f"{PUBLISHED[paper].title}, at"
         parts.append(f"{source}: {what} {where}")
     parts.append("bold: the best complete cell" + " of a protocol" * (len({row.protocol for row in rows}) > 1))
     if any(cell.marks for row in rows for cell in row.cells.values()):

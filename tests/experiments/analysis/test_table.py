@@ -1,19 +1,16 @@
 """The published tables rebuilt cell by cell, the convention on made data, and that nothing missing goes unsaid."""
 
-import functools
 import json
 import pathlib
 import re
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 from made_runs import EVAL, TASKS, VERSIONS, read_markdown, read_tidy, runs_of_a_domain, shown, write_run
 
 import envs
-from envs.base import Suite
 from experiments import table
 from experiments.analysis import cells, grid
 from experiments.analysis import statistics as aggregates
@@ -81,25 +78,9 @@ def test_published_tasks_and_steps():
 # Third-party reruns, and domains of one task
 
 
-@pytest.fixture
-def robomimic(monkeypatch):
-    """The suite's domains, made here where the suite is not there."""
-    if "robomimic" in envs.SUITES:
-        return
-    make = lambda name, limit: envs.Domain(
-        "robomimic", f"robomimic-{name}", f"{name}-mh", f"{name}-mh-low_dim", 19, 7, limit, 5, 1, 1, benchmark=False
-    )
-    domains = {one.name: one for one in (make("lift", 300), make("can", 300), make("square", 400))}
-    suite = types.SimpleNamespace(domains=domains)
-    suite.split = functools.partial(Suite.split, suite)
-    monkeypatch.setattr(envs, "SUITES", {**envs.SUITES, "robomimic": suite})
-    monkeypatch.setattr(envs, "DOMAINS", {**envs.DOMAINS, **domains})
-
-
 RERUN_METHOD = "TRQAM (third-party rerun)"
 
 
-@pytest.mark.usefixtures("robomimic")
 def test_third_party_reruns_are_labelled_so_even_alone():
     text = shown("--published=trqam_reruns")
     assert read_markdown(text) == {
@@ -124,7 +105,6 @@ def test_third_party_reruns_are_labelled_so_even_alone():
     assert {row["source"] for row in tidy.values()} == {"third-party rerun"}
 
 
-@pytest.mark.usefixtures("robomimic")
 def test_reruns_beside_ours_leave_the_bold_to_what_says_its_seeds(tmp_path):
     runs_of_a_domain(tmp_path / "a", "robomimic-can", tasks=(1,), success=lambda *_: 0.5)
     rows = read_markdown(shown(tmp_path, "--published=trqam_reruns"))
@@ -132,7 +112,6 @@ def test_reruns_beside_ours_leave_the_bold_to_what_says_its_seeds(tmp_path):
     assert rows[RERUN_METHOD]["robomimic-can"] == "83 (? seeds)"
 
 
-@pytest.mark.usefixtures("robomimic")
 def test_captions_state_the_episode_limits_that_no_benchmark_fixes(tmp_path):
     runs_of_a_domain(tmp_path / "a", "robomimic-can", tasks=(1,))
     runs_of_a_domain(tmp_path / "b", "robomimic-square", tasks=(1,))
