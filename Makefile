@@ -1,4 +1,5 @@
-# Each target makes its own virtual environment first. A GPU machine: make demo JAX=cuda13 (or cuda12).
+# Each target makes its own virtual environment first. A GPU machine: make demo JAX=cuda13 (or cuda12). With Robomimic's
+# simulators: make install ROBOMIMIC=1, at once or later.
 PYTHON ?= python3
 JAX ?= cpu
 VENV ?= .venv-$(JAX)
@@ -14,9 +15,11 @@ help:
 	@echo "make check    lint, types and the fast tests: the inner loop"
 	@echo "make test     lint, types and all tests"
 	@echo "make install  only the virtual environment, in $(VENV)"
-	@echo "make lock     write requirements.txt anew from setup.py's ranges, keeping the versions that still fit"
+	@echo "make lock     write both lock files anew from the ranges of setup.py and requirements-robomimic.in, keeping the"
+	@echo "              versions that still fit"
 	@echo "make clean    remove the virtual environment and the demo's run (not its data)"
-	@echo "Add JAX=cuda13 or JAX=cuda12 for an NVIDIA GPU, PYTHON=python3.12 for another interpreter."
+	@echo "Add JAX=cuda13 or JAX=cuda12 for an NVIDIA GPU, ROBOMIMIC=1 for Robomimic's simulators, PYTHON=python3.12 for"
+	@echo "another interpreter."
 
 # requirements.txt is complete, so that pip has nothing to resolve; a GPU's packages come on top.
 $(VENV)/installed: requirements.txt setup.py
@@ -27,13 +30,22 @@ $(VENV)/installed: requirements.txt setup.py
 	$(if $(CUDA),$(PIP) -c requirements.txt "jax[$(CUDA)]")
 	@touch $@
 
-install: $(VENV)/installed
+# Complete, too: robosuite's own list of what it needs is not followed (pyproject.toml says why).
+$(VENV)/installed-robomimic: $(VENV)/installed requirements-robomimic.txt
+	$(PIP) --no-deps -r requirements-robomimic.txt
+	@touch $@
+
+install: $(VENV)/installed $(if $(ROBOMIMIC),$(VENV)/installed-robomimic)
+
+LOCK := .venv-lock/bin/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --annotation-style line \
+	--custom-compile-command "make lock" --quiet
 
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-lock/bin/uv pip compile setup.py --extra dev --universal --fork-strategy fewest --python-version 3.11 \
-		--annotation-style line --custom-compile-command "make lock" --output-file requirements.txt --quiet
+	$(LOCK) setup.py --extra dev --output-file requirements.txt
+	$(LOCK) requirements-robomimic.in --constraint requirements.txt --no-emit-package numpy \
+		--output-file requirements-robomimic.txt
 
 demo: install
 	rm -rf $(DEMO)
