@@ -95,13 +95,13 @@ def play(simulator: RobomimicSimulator, domain: str, rng: np.random.Generator) -
     """From the present state to success, or to the end of the demonstrator's patience or of the time."""
     sim = simulator.env.sim
     style = STYLES[rng.integers(len(STYLES))]
-    states, actions, observations = [], [], [simulator.observations()]
+    states, actions, observations = [], [], [simulator.observations]
     model, success = sim.model.get_xml(), False
     for action in demonstrate(domain, simulator, style.drawn(rng), rng):
         states.append(sim.get_state().flatten())
         actions.append(action)
         result = simulator.step(action)
-        observations.append(simulator.observations())
+        observations.append(simulator.observations)
         success = result.success
         if success or result.truncated:
             break

@@ -67,9 +67,10 @@ def make(domain: Domain, *, render: bool = False) -> Any:
 
 
 class RobomimicSimulator:
-    """One task with its time limit; fulfils `envs.base.Simulator`. env: robosuite's environment inside.
+    """One task with its time limit; fulfils `envs.base.Simulator`.
 
-    A reward is -1, and 0 in the step that solves the task, which ends the episode.
+    env: robosuite's environment inside; observations: {key: array}, what the last reset or step showed. A reward is -1,
+    and 0 in the step that solves the task, which ends the episode.
     """
 
     def __init__(self, domain: Domain, task: int, *, render: bool = False):
@@ -94,23 +95,30 @@ class RobomimicSimulator:
         self.env.sim.reset()
         self.env.sim.set_state_from_flattened(state)
         self.env.sim.forward()
-        self.observations()  # the first after a state was set is the one before it
+        for controller in self.env.robots[0].composite_controller.part_controllers.values():
+            # Its first goal, and its posture, would be those of the random start that `reset` made.
+            controller.update_initial_joints(self.env.sim.data.qpos[controller.qpos_index])
         return self._start()
 
     def _start(self) -> np.ndarray:
-        self._steps = 0
-        return flat(self.observations())
+        """Observe what there is.
 
-    def observations(self) -> dict[str, np.ndarray]:
-        """By key, of the present state: those that reset returns lack the object's place in the gripper's frame."""
-        found = self.env._get_observations(force_update=True)
-        return named(found)
+        The object's place in the gripper's frame is made of values seen before, of which there are none after a reset
+        and wrong ones after a state was set: hence two looks. Each moves the sensors' clocks on, by which `step` would
+        then show the state some milliseconds before its end.
+        """
+        self._steps = 0
+        self.env._get_observations(force_update=True)
+        for sensor in self.env._observables.values():
+            sensor.reset()
+        self.observations = named(self.env._get_observations(force_update=True))
+        return flat(self.observations)
 
     def step(self, action: np.ndarray) -> StepResult:
-        found = self.env.step(action)[0]
+        self.observations = named(self.env.step(action)[0])
         self._steps += 1
         success = self.solved()
-        return StepResult(flat(named(found)), float(success) - 1, success, self._steps == self._limit, success)
+        return StepResult(flat(self.observations), float(success) - 1, success, self._steps == self._limit, success)
 
     def solved(self) -> bool:
         """robosuite's own check of the present state."""
