@@ -220,7 +220,7 @@ def test_a_state_in_mid_episode_is_set(simulator):
     middle = len(episode["actions"]) // 2
     observation = simulator.set_state(episode["model_file"], episode["states"][middle])
     np.testing.assert_allclose(simulator.env.sim.get_state().flatten(), episode["states"][middle])
-    np.testing.assert_allclose(observation[:9], seen_at(episode, middle)[:9], atol=5e-3)  # what was recorded is 2 ms older
+    np.testing.assert_allclose(observation[:9], seen_at(episode, middle)[:9], atol=5e-3)  # recorded: 2 ms before
 
 
 def test_the_time_starts_anew_with_a_set_state():
