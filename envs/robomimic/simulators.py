@@ -95,9 +95,7 @@ class RobomimicSimulator:
         self.env.sim.reset()
         self.env.sim.set_state_from_flattened(state)
         self.env.sim.forward()
-        for controller in self.env.robots[0].composite_controller.part_controllers.values():
-            # Its first goal, and its posture, would be those of the random start that `reset` made.
-            controller.update_initial_joints(self.env.sim.data.qpos[controller.qpos_index])
+        controllers_at_rest(self.env)
         return self._start()
 
     def _start(self) -> np.ndarray:
@@ -133,6 +131,15 @@ class RobomimicSimulator:
 
     def close(self) -> None:
         self.env.close()
+
+
+def controllers_at_rest(env: Any) -> None:
+    """Let the controllers take the present state, which was set, for the start.
+
+    Else their first goal and their posture are those of the random start that robosuite's reset drew, a centimetre off.
+    """
+    for controller in env.robots[0].composite_controller.part_controllers.values():
+        controller.update_initial_joints(env.sim.data.qpos[controller.qpos_index])
 
 
 def named(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
