@@ -32,6 +32,9 @@ setup(
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
         "slurm": ["submitit>=1.5"],
+        # For tests alone, beside requirements-robomimic.txt. robomimic does not say that it imports six; of PyTorch it takes
+        # several GB.
+        "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "dev": [
             "pytest>=9",
             "pytest-xdist>=3.6",

@@ -15,15 +15,20 @@ from packaging.version import Version
 
 ROOT = pathlib.Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
-WAY_OUT = "`make lock` writes requirements.txt anew"
+LOCK, ROBOMIMIC = "requirements.txt", "requirements-robomimic.txt"
+WAY_OUT = "`make lock` writes the lock files anew"
 
 
-def locked(python):
+def lines(name):
+    """The requirements in a file."""
+    texts = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    return [Requirement(text) for text in texts if text]
+
+
+def locked(python, name=LOCK):
     """{package: version} of the lines that apply on Linux with that Python."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    entries = [Requirement(line) for line in lines if line]
     versions = {}
-    for entry in entries:
+    for entry in lines(name):
         if applies(entry, python):
             (pin,) = entry.specifier
             assert pin.operator == "=="
@@ -107,12 +112,25 @@ def requirements_of(name, version):
     return [Requirement(text) for text in installed.requires or []] if Version(installed.version) == version else []
 
 
-def test_the_lock_serves_everybody():
+@pytest.mark.parametrize("name", [LOCK, ROBOMIMIC])
+def test_the_lock_serves_everybody(name):
     """No registry's address, no GPU's packages."""
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / name).read_text()
     assert "://" not in text
     assert not [line for line in text.splitlines() if line.startswith("-")]
-    assert not [name for name in locked(PYTHONS[0]) if name.startswith(("nvidia", "jax-cuda"))]
+    assert not [package for package in locked(PYTHONS[0], name) if package.startswith(("nvidia", "jax-cuda"))]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_robomimics_lock_goes_on_top(python):
+    """It changes nothing of the other, and the two hold what its packages require; robosuite's own list is not kept."""
+    base, own = locked(python), locked(python, ROBOMIMIC)
+    assert not base.keys() & own.keys()
+    asked = [need for need in lines("requirements-robomimic.in") if applies(need, python)]
+    others = [name for name in own if name != "robosuite"]
+    needs = [need for name in others for need in requirements_of(name, own[name]) if applies(need, python)]
+    problems = [wrong(need, base | own) for need in asked + needs]
+    assert not any(problems), f"{list(filter(None, problems))}; {WAY_OUT}"
 
 
 def test_all_of_the_library_and_nothing_else_is_packaged(settings):
