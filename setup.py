@@ -32,8 +32,7 @@ setup(
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
         "slurm": ["submitit>=1.5"],
-        # For tests alone, beside requirements-robomimic.txt. robomimic does not say that it imports six; of PyTorch it takes
-        # several GB.
+        # For tests alone, beside requirements-robomimic.txt: several GB, of PyTorch. Its list lacks six.
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "dev": [
             "pytest>=9",

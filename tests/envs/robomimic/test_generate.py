@@ -269,3 +269,20 @@ def test_bad_input(options, message, tmp_path):
         lift(**{"episodes": 1, "out_dir": tmp_path / "new", **options})
     assert str(error.value) == message
     assert not (tmp_path / "new").exists()
+
+
+@needs.robosuite
+def test_command_line(made, capsys):
+    arguments = ["--env=lift-mh", "--episodes=3", f"--out_dir={made.parent}"]
+    g.main(arguments)
+    assert capsys.readouterr().out.startswith(f"{made}: 3 demonstrations (0 failed), ")
+    for bad, message in (
+        (["--env=lift-mh", "--episodes=2", *arguments[2:]], r"^error: .* was made with episodes 3 instead of 2; "),
+        (
+            ["--env=robomimic-lfit", *arguments[1:]],
+            r"^error: Unknown environment 'robomimic-lfit'\. Did you mean 'robomimic-l",
+        ),
+        (arguments[:1], r"^error: the following arguments are required: --episodes, --out_dir; see --help$"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            g.main(bad)
