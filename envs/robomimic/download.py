@@ -79,7 +79,7 @@ def _wrong_length(path: pathlib.Path) -> str | None:
 def _unreadable(path: pathlib.Path) -> str | None:
     """What HDF5 itself says, having read every array; None without h5py."""
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return None
 

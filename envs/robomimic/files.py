@@ -22,7 +22,7 @@ from trqam_jax.errors import UserError
 from trqam_jax.files import sha256
 
 if TYPE_CHECKING:
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
 ACTION_CLIP = 1 - 1e-5  # as in the released code: off the bounds, not rescaled
 VERSION = "1.5."  # robosuite's, of which observations and controllers are
@@ -146,7 +146,7 @@ def load(path: pathlib.Path, domain: Domain, *, horizon: int, sparse: bool = Fal
 def _opened(path: pathlib.Path) -> Iterator["h5py.File"]:
     """The file, with what HDF5 says of it as DataError."""
     install.require("h5py")
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     if not path.is_file():
         raise DataError(f"{path}: no such file (expected robomimic data as HDF5)")

@@ -117,7 +117,7 @@ def play(simulator: RobomimicSimulator, domain: str, rng: np.random.Generator) -
 
 def provenance(path: str | os.PathLike) -> dict[str, Any] | None:
     """How a file was made, or None if it does not say (published ones do not)."""
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     try:
         with h5py.File(path, "r") as file:
@@ -145,7 +145,7 @@ def _settings(domain: Domain, episodes: int, seed: int, failures: str) -> dict[s
 
 def _write(path: pathlib.Path, domain: Domain, played: Sequence[Episode], settings: Mapping[str, Any]) -> None:
     """The whole file or none."""
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     with replacing([path], f".{os.getpid()}.tmp") as temporary, h5py.File(temporary[path], "w") as file:
         data = file.create_group("data")
@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _summary(path: pathlib.Path) -> str:
     """What the file holds, by style."""
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     with h5py.File(path, "r") as file:
         data = file["data"]

@@ -26,7 +26,7 @@ def import_robosuite() -> Any:
     logger = logging.getLogger("robosuite_logs")
     logger.addFilter(_errors_only)
     try:
-        import robosuite
+        import robosuite  # pyright: ignore[reportMissingImports]
     finally:
         os.environ.pop("MUJOCO_GL", None) if before is None else os.environ.update(MUJOCO_GL=before)
         logger.removeFilter(_errors_only)
@@ -41,8 +41,8 @@ def _errors_only(record: logging.LogRecord) -> bool:
 def mend() -> None:
     """Replace what fails with the installed MuJoCo; a second call changes nothing."""
     import mujoco
-    from robosuite.controllers.parts import controller
-    from robosuite.utils.binding_utils import MjData, MjModel
+    from robosuite.controllers.parts import controller  # pyright: ignore[reportMissingImports]
+    from robosuite.utils.binding_utils import MjData, MjModel  # pyright: ignore[reportMissingImports]
 
     if mujoco.mjtJoint.mjJNT_HINGE != np.int32(mujoco.mjtJoint.mjJNT_HINGE) and "joint addresses" not in MENDED:
         MjModel.get_joint_qpos_addr = _joint_address("jnt_qposadr", free=7, ball=4)
