@@ -116,34 +116,34 @@ import numpy as np
 from envs.robomimic.domains import DOMAINS
 from envs.robomimic.simulators import RobomimicSimulator
 
-simulator = RobomimicSimulator(DOMAINS[sys.argv[1]], 1)
-for _ in range(int(sys.argv[2])):
-    simulator.reset(9)
-    for action in np.random.default_rng(1).uniform(-1, 1, (7, 7)):
-        simulator.step(action)
-digest = hashlib.sha256(simulator.reset(4))
-for action in np.random.default_rng(0).uniform(-1, 1, (25, 7)):
-    digest.update(simulator.step(action).observation)
-digest.update(simulator.env.sim.get_state().flatten())
-simulator.close()
-print(digest.hexdigest())
+for domain in DOMAINS.values():
+    simulator = RobomimicSimulator(domain, 1)
+    for _ in range(int(sys.argv[1])):
+        simulator.reset(9)
+        for action in np.random.default_rng(1).uniform(-1, 1, (7, 7)):
+            simulator.step(action)
+    digest = hashlib.sha256(simulator.reset(4))
+    for action in np.random.default_rng(0).uniform(-1, 1, (25, 7)):
+        digest.update(simulator.step(action).observation)
+    digest.update(simulator.env.sim.get_state().flatten())
+    simulator.close()
+    print(domain.name, digest.hexdigest())
 """
 
 
 def test_an_episode_follows_from_its_seed_in_every_process():
     """Whatever was played before; and quietly."""
 
-    def played(name, before, gl):
+    def played(before, gl):
         environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"} | gl
-        command = [sys.executable, "-c", EPISODE, name, str(before)]
+        command = [sys.executable, "-c", EPISODE, str(before)]
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert (run.returncode, run.stderr) == (0, "")
-        return run.stdout
+        return run.stdout.splitlines()
 
-    for name in DOMAINS:
-        digest = played(name, 0, {})
-        assert len(digest.splitlines()) == 1
-        assert played(name, 2, {"MUJOCO_GL": "disabled"}) == digest
+    digests = played(0, {})
+    assert [line.split()[0] for line in digests] == list(DOMAINS)
+    assert played(2, {"MUJOCO_GL": "disabled"}) == digests
 
 
 @every_domain
@@ -183,35 +183,41 @@ def test_closing_frees_the_simulation():
 
 
 @functools.cache
-def recorded(name):
-    return collect(made(name), domain=name, seed=0, failures="drop", episode=0)
+def recorded(name, number=0):
+    return collect(made(name), domain=name, seed=0, failures="drop", episode=number)
 
 
 def seen_at(episode, step):
     return flat({key: value[step] for key, value in episode["observations"].items()})
 
 
-@every_domain
-def test_a_replay_of_recorded_actions_succeeds(simulator):
-    """From the recorded first state, whatever the simulator did before; its first observation is the recorded one."""
-    episode = recorded(simulator_domain(simulator).name)
-    count = len(episode["actions"])
-    simulator.reset(77)
-    first = simulator.set_state(episode["model_file"], episode["states"][0])
-    np.testing.assert_allclose(
-        first, flat({key: value[0] for key, value in episode["observations"].items()}), atol=1e-5
-    )
+def replay(simulator, episode):
+    """The results of the recorded actions, up to success."""
     results = []
     for action in episode["actions"]:
         results.append(simulator.step(action))
         if results[-1].terminated:
             break
-    assert len(results) > count - 5
+    return results
+
+
+@every_domain
+def test_replays_of_recorded_actions_succeed(simulator):
+    """From the recorded first state, whatever the simulator did before. The recorded scene has fewer digits than the
+    simulated one, and contacts make much of that: of three demonstrations one must succeed."""
+    for number in range(3):
+        episode = recorded(simulator_domain(simulator).name, number)
+        simulator.reset(77)
+        first = simulator.set_state(episode["model_file"], episode["states"][0])
+        np.testing.assert_allclose(first, seen_at(episode, 0), atol=1e-5)
+        results = replay(simulator, episode)
+        early = [result.observation for result in results[:10]]
+        np.testing.assert_allclose(early, [seen_at(episode, step) for step in range(1, 11)], atol=1e-3)
+        assert {(result.success, result.reward) for result in results[:-1]} == {(False, -1.0)}
+        if results[-1].success:
+            break
     assert (results[-1].success, results[-1].reward, results[-1].truncated) == (True, 0.0, False)
-    assert {(result.success, result.reward) for result in results[:-1]} == {(False, -1.0)}
-    early = np.array([result.observation for result in results[:10]])
-    expected = [seen_at(episode, step) for step in range(1, 11)]
-    np.testing.assert_allclose(early, expected, atol=2e-3)  # positions in metres; the XML has fewer digits
+    assert len(results) > len(episode["actions"]) - 5
 
 
 @every_domain
