@@ -55,6 +55,7 @@ SLOW = (
     "experiments/training/test_earlier_version.py",
     "experiments/sweeps/test_sweep.py",
     "test_third_suite.py",
+    "experiments/test_robomimic.py",
     "agents/test_invariants.py",
     "agents/test_cgql.py",
     "agents/test_trqam_external.py",
