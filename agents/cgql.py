@@ -23,6 +23,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class CGQL(AbstractAgent):
     """CGQL: a BC flow whose ODE is guided by the critic's gradient (arXiv 2601.14234)."""
 
+    family: ClassVar = "guidance"
     SETTINGS: ClassVar = guided.SETTINGS
     pretrained_networks: ClassVar = ("actor",)
 

@@ -23,6 +23,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class CGQLLinex(AbstractAgent):
     """CGQL-L: CGQL whose critics also learn the tilted value of noised actions (arXiv 2601.14234)."""
 
+    family: ClassVar = "guidance"
     SETTINGS: ClassVar = guided.NOISED_SETTINGS | {
         "linex_clip": Setting(5.0, "above this inv_temp (clean - noised) the loss is linear", low=0.0),
     }

@@ -20,6 +20,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class CGQLMSE(AbstractAgent):
     """CGQL-M: CGQL whose critics also learn the mean value of noised actions (arXiv 2601.14234)."""
 
+    family: ClassVar = "guidance"
     SETTINGS: ClassVar = guided.NOISED_SETTINGS
     pretrained_networks: ClassVar = ("actor",)
 

@@ -27,6 +27,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class DSRL(AbstractAgent):
     """DSRL: soft actor-critic over the noise that a BC flow starts from (arXiv 2506.15799)."""
 
+    family: ClassVar = "noise space"
     SETTINGS: ClassVar = {
         "noise_scale": Setting(1.0, "the flow starts from noise_scale * tanh sample", low=0.0),
         "target_entropy_multiplier": shared.ENTROPY_MULTIPLIER,

@@ -24,6 +24,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class FQL(AbstractAgent):
     """FQL: a one-step policy that imitates a BC flow and ascends the critic (arXiv 2502.02538)."""
 
+    family: ClassVar = "distillation"
     SETTINGS: ClassVar = {
         "alpha": Setting(10.0, "weight of the distillation, tuned per domain", low=0.0),
         "clip_norm": shared.NO_CLIP,

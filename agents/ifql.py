@@ -25,6 +25,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 class IFQL(AbstractAgent):
     """IFQL: expectile values, and the best of 32 samples of the BC flow (arXiv 2304.10573, 2502.02538)."""
 
+    family: ClassVar = "rejection sampling"
     SETTINGS: ClassVar = {
         "kappa": Setting(0.9, "expectile of the values", low=0.0, high=1.0),
         "num_samples": Setting(32, "samples of the flow of which the best acts", low=1),

@@ -24,6 +24,7 @@ INV_TEMP = Setting(1.0, "inverse temperature: weight of the critic's gradient", 
 class QAM(AbstractAgent):
     """QAM: adjoint matching of a flow policy to a critic at a fixed temperature (arXiv 2601.14234)."""
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = {"inv_temp": INV_TEMP}
     pretrained_networks: ClassVar = matching.FLOWS
 

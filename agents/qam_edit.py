@@ -27,6 +27,7 @@ from trqam_jax.types import Array, Batch, Key, Params, Spec
 class QAMEdit(AbstractAgent):
     """QAM-E: QAM, and a small tanh-Gaussian edit of the flow's action (arXiv 2601.14234)."""
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = {
         "inv_temp": INV_TEMP,
         "edit_scale": Setting(0.1, "largest edit of a coordinate; 0: QAM", low=0.0, zero_is_static=True),

@@ -25,6 +25,7 @@ from trqam_jax.types import Array, Batch, Key, Params, Spec
 class QAMFQL(AbstractAgent):
     """QAM-F: QAM, and a one-step policy distilled from its flow that acts (arXiv 2601.14234)."""
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = {
         "inv_temp": INV_TEMP,
         "fql_alpha": Setting(

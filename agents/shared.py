@@ -30,7 +30,7 @@ TARGET_ENTROPY = Derived("target_entropy_multiplier", lambda multiplier, spec: -
 def gradient_step(agent: AbstractAgent, loss: Loss) -> tuple[Any, Info]:
     """One step of the agent's optimiser down `loss`, and of its averages: (the agent, info with grad_norm)."""
     grads, info = jax.grad(loss, has_aux=True)(agent.train.params)
-    train = agent.train.apply_gradients(grads, agent.optimizer, agent.config.tau)
+    train = agent.train.apply_gradients(grads, agent.optimizer, agent.averaging())
     return agent.replace(train=train), info | {"grad_norm": optax.global_norm(grads)}
 
 
@@ -53,10 +53,8 @@ def flow_loss_of(agent: AbstractAgent, params: Params, batch: Batch, noise: Nois
     return flow_matching_loss(velocity, batch.chunks, noise["flow_x0"], noise["flow_t"], batch.valid)
 
 
-def td_and_flow_loss(
-    agent: AbstractAgent, flow: str, batch: Batch, noise: Noise, next_chunks: Float[Array, "B D"]
-) -> Loss:
-    """TD loss of the critics plus flow matching of the network `flow`, which nearly every method minimises.
+def critic_loss_of(agent: AbstractAgent, batch: Batch, next_chunks: Float[Array, "B D"]) -> Loss:
+    """TD loss of the critics.
 
     next_chunks: what the policy would do at the next observations; the averaged critics value it.
     """
@@ -67,8 +65,21 @@ def td_and_flow_loss(
     def loss(params: Params) -> tuple[Array, Info]:
         qs = bind(critic, params["critic"], batch.observations)(batch.chunks)
         critic_loss = td_loss(qs, td_targets, batch.valid)
+        return critic_loss, {"critic_loss": critic_loss, "q_mean": qs.mean()}
+
+    return loss
+
+
+def td_and_flow_loss(
+    agent: AbstractAgent, flow: str, batch: Batch, noise: Noise, next_chunks: Float[Array, "B D"]
+) -> Loss:
+    """TD loss of the critics plus flow matching of the network `flow`, which most methods minimise."""
+    td = critic_loss_of(agent, batch, next_chunks)
+
+    def loss(params: Params) -> tuple[Array, Info]:
+        critic_loss, info = td(params)
         flow_loss = flow_loss_of(agent, params[flow], batch, noise)
-        return critic_loss + flow_loss, {"critic_loss": critic_loss, "flow_loss": flow_loss, "q_mean": qs.mean()}
+        return critic_loss + flow_loss, {**info, "flow_loss": flow_loss}
 
     return loss
 

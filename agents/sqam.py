@@ -30,6 +30,7 @@ class SQAM(AbstractAgent):
 
     dual: Dual
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = matching.TRUST_REGION | {
         "kl_budget": matching.TRUST_REGION["kl_budget"]._replace(default=0.5),
         "gap_coef": Setting(0.3, "c, weight of the critic's penalty for valuing the policy above the data", low=0.0),

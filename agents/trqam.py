@@ -28,6 +28,7 @@ class TRQAM(AbstractAgent):
 
     dual: Dual
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = matching.TRUST_REGION
     pretrained_networks: ClassVar = matching.FLOWS
 

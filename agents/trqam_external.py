@@ -32,6 +32,7 @@ class TRQAMExternal(AbstractAgent):
 
     dual: Dual
 
+    family: ClassVar = "adjoint matching"
     SETTINGS: ClassVar = matching.TRUST_REGION
     pretrained_networks: ClassVar = matching.FLOWS
 

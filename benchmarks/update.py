@@ -134,7 +134,7 @@ def before(agent_class: Any, config: Any, loop: Loop) -> dict[str, float]:
             actions=actions[i[:, None] + np.arange(horizon)],
             rewards=-np.ones(BATCH, np.float32),
             masks=np.ones(BATCH, np.float32),
-            valid=np.ones(BATCH, np.float32),
+            in_episode=np.ones((BATCH, horizon), np.float32),
             next_observations=observations[rows[i + horizon - 1] + 1],
         )
 

@@ -90,8 +90,8 @@ class Vectors:
 
     def batch(self, update=None):
         x = self.group("in", update)
-        last = {name: x[name][:, -1] for name in ("rewards", "masks", "valid", "next_observations")}
-        return Batch(observations=x["observations"], actions=x["actions"], **last)
+        last = {name: x[name][:, -1] for name in ("rewards", "masks", "next_observations")}
+        return Batch(observations=x["observations"], actions=x["actions"], in_episode=x["valid"], **last)
 
     def noise(self, case, update=None):
         """Draws by our names; the candidates of the next action come first, as (n, B, D)."""

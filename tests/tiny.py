@@ -36,6 +36,7 @@ def dataset(num_tasks=2, episodes=6, length=20, seed=0):
         terminals=jnp.asarray((np.arange(n) + 1) % length == 0),
         rewards=jnp.asarray(rng.integers(-2, 1, size=(num_tasks, n)), jnp.float32),
         masks=jnp.asarray(rng.random((num_tasks, n)) > 0.1, jnp.float32),
+        ends=jnp.arange(length - 1, n, length, dtype=jnp.int32),
     )
 
 

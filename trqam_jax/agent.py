@@ -7,13 +7,13 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import optax
 from flax import struct
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from trqam_jax.agent_config import AgentConfig, Derived
 from trqam_jax.networks import Critic, Network, Velocity
 from trqam_jax.settings import Setting
 from trqam_jax.train_state import TrainState, make_optimizer
-from trqam_jax.types import Array, Batch, Key, Params, Spec
+from trqam_jax.types import Array, Batch, Key, Params, Scalar, Spec, Windows
 
 Info = dict[str, Array]  # scalars, averaged over the updates between two rows of train.csv
 Noise = dict[str, Array]
@@ -38,6 +38,8 @@ class AbstractAgent(struct.PyTreeNode):
         "bootstrap_discount": Derived("discount", lambda discount, spec: discount**spec.horizon),
     }
 
+    #: What kind of method it is, as lists of the methods have it.
+    family: ClassVar[str] = ""
     #: The networks (and their averages) that start from the pretrained flow policy.
     pretrained_networks: ClassVar[tuple[str, ...]] = ()
 
@@ -91,6 +93,20 @@ class AbstractAgent(struct.PyTreeNode):
         """The ensemble of critics, of the configured size."""
         return Critic(self.critic_dims, self.config.num_critics)
 
+    @property
+    def windows(self) -> Windows:
+        """How the windows of a minibatch are drawn from a dataset."""
+        return Windows.ROWS
+
+    def averaging(self) -> dict[str, Scalar]:
+        """{network: step size of its Polyak average} of the present update."""
+        tau: Scalar = self.config.tau
+        return dict.fromkeys(self.train.targets, tau)
+
+    def at_step(self, step: Int[Array, ""]) -> "AbstractAgent":
+        """Told before every update: its number, from 1, and online the number of environment steps so far."""
+        return self
+
     def draw(self, key: Key, batch_size: int) -> Noise:
         """All random numbers of one update."""
         raise NotImplementedError
@@ -110,6 +126,10 @@ class AbstractAgent(struct.PyTreeNode):
         raise NotImplementedError
 
     def act(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
-        """Chunks of actions in [-1, 1]."""
+        """Chunks of actions in [-1, 1], as they are evaluated."""
         noise = jax.random.normal(key, (self.config.best_of_n, len(observations), self.spec.chunk_dim))
         return self.sample(observations, noise).reshape(-1, self.spec.horizon, self.spec.action_dim)
+
+    def act_online(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
+        """Chunks of actions in [-1, 1] to collect data with; most methods act in evaluations alike."""
+        return self.act(observations, key)

@@ -9,7 +9,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from trqam_jax.types import Array, Batch, Key, Scalar
+from trqam_jax.streams import named
+from trqam_jax.types import Array, Batch, Key, Scalar, Windows
 
 Index = Int[Array, ""] | int
 
@@ -26,6 +27,7 @@ class Dataset(struct.PyTreeNode):
     terminals: Bool[Array, " N"]  # last transition of an episode
     rewards: Float[Array, "tasks N"]
     masks: Float[Array, "tasks N"]  # 0 where the task is solved
+    ends: Int[Array, " E"] | None = None  # the last transition of every episode; None in a block
     spans: "Spans | None" = struct.field(pytree_node=False, default=None)  # None: all at once
 
     def span(self, step: Index) -> tuple[Index, Index]:
@@ -66,7 +68,18 @@ def to_device(arrays: Any, cycle: int = 0) -> Dataset:
     """Any object with `ARRAYS` as numpy arrays or lists of them, and `bounds` -> the same on the device."""
     # A copy even of what lies in the same memory: it may be a map of a file.
     fields = {name: jnp.array(np.asarray(getattr(arrays, name))) for name in ARRAYS}
-    return Dataset(**fields, spans=Spans(arrays.bounds, cycle))
+    return Dataset(**fields, ends=episode_ends(arrays), spans=Spans(arrays.bounds, cycle))
+
+
+def episode_ends(arrays: Any) -> Int[Array, " E"]:
+    """Which of the transitions are an episode's last; what follows the last of them belongs to no episode."""
+    return jnp.asarray(np.flatnonzero(np.asarray(arrays.terminals)), jnp.int32)
+
+
+def _in_episode(terminals: Bool[Array, " H"]) -> Bool[Array, " H"]:
+    """Whether each step of a window belongs to its first episode."""
+    ended = jnp.cumsum(terminals) > 0
+    return jnp.concatenate([jnp.ones(1, bool), ~ended[:-1]])
 
 
 def assemble(
@@ -87,16 +100,43 @@ def assemble(
 
     observation: of the first row; next_observation gives that of row i of the window.
     """
-    ended = jnp.cumsum(terminals) > 0
-    valid = jnp.concatenate([jnp.ones(1, bool), ~ended[:-1]])
+    valid = _in_episode(terminals)
     discounts = discount ** jnp.arange(len(actions))
     return Batch(
         observations=observation,
         actions=actions,
         rewards=jnp.sum(valid * discounts * rewards),
         masks=jnp.min(jnp.where(valid, masks, 1.0)),
-        valid=valid[-1].astype(jnp.float32),
+        in_episode=valid.astype(jnp.float32),
         next_observations=next_observation(valid.sum() - 1),
+    )
+
+
+def assemble_repeated(
+    actions: Float[Array, "H A"],
+    rewards: Float[Array, " H"],
+    masks: Float[Array, " H"],
+    terminals: Bool[Array, " H"],
+    *,
+    observation: Float[Array, " O"],
+    next_observation: Float[Array, " O"],
+    discount: Scalar,
+) -> Batch:
+    """One window of `Windows.EPISODES`, without the batch axis, from its H rows, as in RQL's released code:
+
+    past the episode's end its last row is repeated; rewards accumulate up to the end; the mask is the last row's.
+
+    next_observation: of row H of the window. At the episode's end that is its last row: the one before its last action.
+    """
+    in_episode = _in_episode(terminals)
+    discounts = discount ** jnp.arange(len(actions))
+    return Batch(
+        observations=observation,
+        actions=actions,
+        rewards=jnp.sum(in_episode * discounts * rewards),
+        masks=masks[-1],
+        in_episode=in_episode.astype(jnp.float32),
+        next_observations=next_observation,
     )
 
 
@@ -114,9 +154,62 @@ def window(data: Dataset, task: Index, start: Index, horizon: int, discount: Sca
     )
 
 
+def repeated_window(data: Dataset, task: Index, start: Index, horizon: int, discount: Scalar) -> Batch:
+    """The window from transition `start` on, its episode's last row repeated. In a block that is done already."""
+    if data.ends is None:
+        steps = start + jnp.arange(horizon)
+        next_row = data.rows[start] + 1
+    else:
+        end = data.ends[jnp.searchsorted(data.ends, start)]
+        steps = jnp.minimum(start + jnp.arange(horizon), end)
+        next_row = data.rows[jnp.minimum(start + horizon, end)]
+    return assemble_repeated(
+        data.actions[steps],
+        data.rewards[task, steps],
+        data.masks[task, steps],
+        data.terminals[steps],
+        observation=data.observations[data.rows[start]],
+        next_observation=data.observations[next_row],
+        discount=discount,
+    )
+
+
 def draw(key: Key, low: Index, high: Index, batch_size: int, horizon: int) -> Int[Array, " B"]:
     """Where windows within transitions low .. high - 1 start, uniform over all of them."""
     return jax.random.randint(key, (batch_size,), low, high - horizon + 1)
+
+
+def draw_in_episodes(key: Key, ends: Int[Array, " E"], low: Index, high: Index, batch_size: int) -> Int[Array, " B"]:
+    """Where windows of `Windows.EPISODES` start, within transitions low .. high - 1.
+
+    The B episodes are uniform over those of two rows or more, and distinct if there are more than B of them; the row is
+    uniform over all of the episode but its last.
+    """
+    firsts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1] + 1])
+    eligible = (firsts >= low) & (ends < high) & (firsts < ends)
+    count = eligible.sum()
+    # The eligible episodes in random order, then the others.
+    order = jnp.argsort(jnp.where(eligible, jax.random.uniform(named(key, "order"), ends.shape), 2.0))
+    distinct = jnp.minimum(jnp.arange(batch_size), len(ends) - 1)
+    with_repeats = jax.random.randint(named(key, "repeats"), (batch_size,), 0, count)
+    episodes = order[jnp.where(count > batch_size, distinct, with_repeats)]
+    return jax.random.randint(named(key, "start"), (batch_size,), firsts[episodes], ends[episodes])
+
+
+def draw_windows(
+    key: Key,
+    ends: Int[Array, " E"] | None,
+    low: Index,
+    high: Index,
+    batch_size: int,
+    horizon: int,
+    windows: Windows,
+) -> Int[Array, " B"]:
+    """Where windows of either kind start within transitions low .. high - 1; EPISODES alone need `ends`."""
+    if windows is Windows.ROWS:
+        return draw(key, low, high, batch_size, horizon)
+    assert ends is not None
+    return draw_in_episodes(key, ends, low, high, batch_size)
 
 
 def sample(
@@ -127,6 +220,7 @@ def sample(
     horizon: int,
     discount: Scalar,
     step: Index = 0,
+    windows: Windows = Windows.ROWS,
 ) -> Batch:
     """The minibatch of update `step`: B windows drawn by `key`, or what a block holds for it."""
     if isinstance(data, Block):
@@ -134,5 +228,6 @@ def sample(
         places = data.places(step, batch_size, horizon)
     else:
         whole, row = data, task
-        places = draw(key, *data.span(step), batch_size, horizon)
-    return jax.vmap(lambda start: window(whole, row, start, horizon, discount))(places)
+        places = draw_windows(key, data.ends, *data.span(step), batch_size, horizon, windows)
+    one = window if windows is Windows.ROWS else repeated_window
+    return jax.vmap(lambda start: one(whole, row, start, horizon, discount))(places)

@@ -1,5 +1,6 @@
 """Episodes of all replicas at once: one policy call per chunk for every environment slot of every replica."""
 
+import functools
 from typing import NamedTuple, Protocol
 
 import jax
@@ -45,18 +46,30 @@ def start_seeds(seeds: list[int], phase: str, step: int, num_episodes: int) -> n
     ).astype(np.int64)
 
 
-@jax.jit
-def policy(agents: AbstractAgent, observations: Array, keys: Array, episodes: Array, decisions: Array) -> Array:
-    """Chunks (R, n, H, A). A slot's noise depends on its replica's key, episode and decision, not on its neighbours."""
+@functools.partial(jax.jit, static_argnames="online")
+def policy(
+    agents: AbstractAgent,
+    observations: Array,
+    keys: Array,
+    episodes: Array,
+    decisions: Array,
+    *,
+    online: bool = False,
+) -> Array:
+    """Chunks (R, n, H, A). A slot's noise depends on its replica's key, episode and decision, not on its neighbours.
 
-    def act(agent, observation, key, episode, decision):
+    online: to collect data with, which some methods do otherwise than they are evaluated.
+    """
+
+    def one(agent, observation, key, episode, decision):
         key = jax.random.fold_in(jax.random.fold_in(key, episode), decision)
-        return agent.act(observation[None], key)[0]
+        act = agent.act_online if online else agent.act
+        return act(observation[None], key)[0]
 
     slots = observations.shape[1]
     if slots == 1:  # twice, because a CPU rounds the product of one row otherwise than among other rows
         observations, episodes, decisions = (jnp.repeat(x, 2, axis=1) for x in (observations, episodes, decisions))
-    per_slot = jax.vmap(act, (None, 0, None, 0, 0))
+    per_slot = jax.vmap(one, (None, 0, None, 0, 0))
     return jax.vmap(per_slot)(agents, observations, keys, episodes, decisions)[:, :slots]
 
 

@@ -6,6 +6,7 @@ that trains, and the next. Windows scattered over files that the host's memory c
 there a cycle (`data.Spans`) confines the draws to one shard at a time.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from trqam_jax.data import Block, Dataset, Spans
-from trqam_jax.types import Array
+from trqam_jax.data import Block, Dataset, Spans, episode_ends
+from trqam_jax.types import Array, Windows
 
 BLOCK_BYTES = 128 * 2**20  # of the present updates of all replicas; the next ones take as much again
 MOST_UPDATES = 1000  # in a block
@@ -29,6 +30,7 @@ class BlockSpec(NamedTuple):
     num_updates: int  # L
     batch_size: int
     horizon: int
+    windows: Windows = Windows.ROWS
 
 
 class Stream:
@@ -39,6 +41,11 @@ class Stream:
         self.arrays, self.spans, self._most = arrays, Spans(arrays.bounds, cycle), most_updates
         self.waited = 0.0  # seconds that updates waited for a block, but for the first of a feed
         self.pool = ThreadPoolExecutor(1, "stream")
+
+    @functools.cached_property
+    def ends(self) -> Array:
+        """The last transition of every episode, (E,)."""
+        return episode_ends(self.arrays)
 
     def shapes(self, num_replicas: int, spec: BlockSpec) -> Block:
         """Shapes and types of a block, with a leading R."""
@@ -62,22 +69,36 @@ class Stream:
         )
 
     def block_spec(
-        self, num_replicas: int, batch_size: int, horizon: int, most_updates: int | None = None
+        self,
+        num_replicas: int,
+        batch_size: int,
+        horizon: int,
+        windows: Windows = Windows.ROWS,
+        most_updates: int | None = None,
     ) -> BlockSpec:
         """As many updates of all replicas as BLOCK_BYTES hold, one at least, `most_updates` at most."""
         one = self.shapes(num_replicas, BlockSpec(1, batch_size, horizon))
         fitting = BLOCK_BYTES // sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-        return BlockSpec(max(1, min(fitting, most_updates or self._most)), batch_size, horizon)
+        return BlockSpec(max(1, min(fitting, most_updates or self._most)), batch_size, horizon, windows)
 
 
-def gather(stream: Stream, task: int, first: np.ndarray, horizon: int) -> Dataset:
+def gather(stream: Stream, task: int, first: np.ndarray, spec: BlockSpec) -> Dataset:
     """The windows from transitions `first` (K,) on, one after the other, as a dataset of numpy arrays: from k H on,
-    `data.window` finds in it what it finds from first[k] on in the whole."""
-    arrays = stream.arrays
-    steps = np.minimum(first[:, None] + np.arange(horizon), len(arrays.actions) - 1)  # a replay may follow the end
-    terminals = arrays.terminals[steps]
-    last = first + (np.cumsum(terminals[:, :-1], axis=1) == 0).sum(axis=1)  # the last valid step
-    seen = np.stack([arrays.rows[first], arrays.rows[last] + 1], axis=1)  # all of the observations that a window needs
+    `data.window`, or `data.repeated_window`, finds in it what it finds from first[k] on in the whole."""
+    arrays, horizon = stream.arrays, spec.horizon
+    if spec.windows is Windows.ROWS:
+        # A replay may follow the data's end.
+        steps = np.minimum(first[:, None] + np.arange(horizon), len(arrays.actions) - 1)
+        terminals = arrays.terminals[steps]
+        last = first + (np.cumsum(terminals[:, :-1], axis=1) == 0).sum(axis=1)  # the last valid step
+        next_rows = arrays.rows[last] + 1
+    else:
+        ends = np.asarray(stream.ends)
+        end = ends[np.searchsorted(ends, first)]
+        steps = np.minimum(first[:, None] + np.arange(horizon), end[:, None])
+        terminals = arrays.terminals[steps]
+        next_rows = arrays.rows[np.minimum(first + horizon, end)]
+    seen = np.stack([arrays.rows[first], next_rows], axis=1)  # all of the observations that a window needs
     rows: Any = np.repeat(2 * np.arange(len(first), dtype=np.int32), horizon)
     return Dataset(
         observations=arrays.observations[seen.ravel()],
@@ -149,7 +170,7 @@ class Feed:
 
     def _gather(self, drawn: Array, first: np.ndarray) -> Block:
         each = [
-            gather(self._stream, task, own.ravel(), self._spec.horizon)
+            gather(self._stream, task, own.ravel(), self._spec)
             for task, own in zip(self._tasks, np.asarray(drawn), strict=True)
         ]
         stacked, of_replicas = jax.tree.map(lambda *xs: np.stack(xs), *each), cast(Any, np.asarray(first, np.int32))

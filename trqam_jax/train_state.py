@@ -29,6 +29,11 @@ def clip_by_global_norm(max_norm: Scalar) -> optax.GradientTransformation:
     return optax.stateless(clip)
 
 
+def polyak(average: Params, params: Params, tau: Scalar) -> Params:
+    """(1 - tau) average + tau params, leaf by leaf."""
+    return jax.tree.map(lambda old, new: (1 - tau) * old + tau * new, average, params)
+
+
 class TrainState(struct.PyTreeNode):
     """params: {network: parameters}, all of them trained; targets: Polyak averages of some of them."""
 
@@ -44,11 +49,12 @@ class TrainState(struct.PyTreeNode):
         targets = {name: jax.tree.map(lambda x: x.copy(), params[name]) for name in averaged}
         return cls(dict(params), targets, optimizer.init(dict(params)))
 
-    def apply_gradients(self, grads: Params, optimizer: optax.GradientTransformation, tau: Scalar) -> "TrainState":
-        """One step. The averages move towards the parameters as they were BEFORE it."""
+    def apply_gradients(
+        self, grads: Params, optimizer: optax.GradientTransformation, tau: Mapping[str, Scalar]
+    ) -> "TrainState":
+        """One step. The averages move towards the parameters as they were BEFORE it, by tau {network: step size}."""
         updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
-        online = {name: self.params[name] for name in self.targets}
-        targets = jax.tree.map(lambda target, x: (1 - tau) * target + tau * x, self.targets, online)
+        targets = {name: polyak(target, self.params[name], tau[name]) for name, target in self.targets.items()}
         params = cast(dict[str, Params], optax.apply_updates(self.params, updates))
         return TrainState(params, targets, opt_state)
 

@@ -5,6 +5,7 @@ size, D = H * A (a chunk, flattened time-major), Q critics of an ensemble, N tra
 last state per episode), n candidates of which one acts; "*n B" are any leading axes before B.
 """
 
+import enum
 from typing import Any, NamedTuple
 
 import jax
@@ -31,15 +32,27 @@ class Spec(NamedTuple):
         return self.horizon * self.action_dim
 
 
+class Windows(enum.Enum):
+    """How the windows of a minibatch are drawn from a dataset, and what they hold behind an episode's end."""
+
+    ROWS = "rows"  # uniform over all rows; a window may run into the next episode (`trqam_jax.data.assemble`)
+    EPISODES = "episodes"  # uniform over episodes, then rows; an episode's last row is repeated (`assemble_repeated`)
+
+
 class Batch(NamedTuple):
-    """B windows of H transitions (conventions: `trqam_jax.data.assemble`)."""
+    """B windows of H transitions (conventions: `Windows`)."""
 
     observations: Float[Array, "*B O"]  # before the first action
     actions: Float[Array, "*B H A"]
     rewards: Float[Array, "*B"]  # sum of gamma^i r_i over the window's valid steps
     masks: Float[Array, "*B"]  # 0 where a valid step of the window ended the task
-    valid: Float[Array, "*B"]  # 0 where the window crosses an episode's end; weighs the losses
-    next_observations: Float[Array, "*B O"]  # after the last valid step
+    in_episode: Float[Array, "*B H"]  # 0 from the step on that follows the end of the window's first episode
+    next_observations: Float[Array, "*B O"]  # after the last step of that episode
+
+    @property
+    def valid(self) -> Float[Array, "*B"]:
+        """0 where the window crosses an episode's end; weighs the losses."""
+        return self.in_episode[..., -1]
 
     @property
     def chunks(self) -> Float[Array, "B D"]:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from trqam_jax.agent import AbstractAgent, Info
-from trqam_jax.data import Block, Dataset, draw, sample
+from trqam_jax.data import Block, Dataset, draw_windows, sample
 from trqam_jax.replay import Replay, draw_both, sample_both
 from trqam_jax.streaming import BlockSpec, Stream
 from trqam_jax.streams import Streams
-from trqam_jax.types import Array, Batch
+from trqam_jax.types import Array, Batch, Windows
 
 
 class ReplicaData(NamedTuple):
@@ -36,8 +36,10 @@ class ReplicaData(NamedTuple):
         """The size of a stream's blocks, online of the updates that a chunk may bring; None for data on the device."""
         if not isinstance(self.dataset, Stream):
             return None
-        most = None if self.replay is None else horizon * sampling.updates_per_step
-        return self.dataset.block_spec(len(self.task), sampling.batch_size, horizon, most)
+        if self.replay is None:
+            return self.dataset.block_spec(len(self.task), sampling.batch_size, horizon, sampling.windows)
+        most = horizon * sampling.updates_per_step
+        return self.dataset.block_spec(len(self.task), sampling.batch_size, horizon, most_updates=most)
 
     def with_block_shapes(self, spec: BlockSpec | None) -> "ReplicaData":
         """As one dispatch gets it: in place of a stream the shapes of its blocks."""
@@ -47,12 +49,13 @@ class ReplicaData(NamedTuple):
 
 
 class SamplingConfig(NamedTuple):
-    """How minibatches are drawn; the last three are of the online phase."""
+    """How minibatches are drawn; the three in the middle are of the online phase."""
 
     batch_size: int
     start_training: int = 0  # transitions that are stored when the first update is made
     updates_per_step: int = 1
     balanced: bool = False  # half of a minibatch from the dataset, half from what was played
+    windows: Windows = Windows.ROWS  # of the offline phase; online, where a replay follows the dataset, always ROWS
 
     def visible(self, update: Array) -> Array:
         """Transitions that were stored when it was this update's turn."""
@@ -70,7 +73,7 @@ class SamplingConfig(NamedTuple):
         low, high = stream.spans.at(step)
         key, sizes = jax.random.fold_in(key, step), (self.batch_size, horizon)
         if not online:
-            return draw(key, low, high, *sizes)
+            return draw_windows(key, stream.ends, low, high, *sizes, self.windows)
         starts = draw_both(key, high - low, self.visible(step), *sizes, balanced=self.balanced)
         return low + jnp.where(starts < high - low, starts, 0)
 
@@ -83,7 +86,8 @@ def one_update(
     batch_key = jax.random.fold_in(streams.batch, step)
     update_key = jax.random.fold_in(streams.update, step)
     batch = _minibatch(agent, data, batch_key, step, sampling)
-    return agent.update(batch, update_key)
+    number = step + 1 if data.replay is None else sampling.visible(step)
+    return agent.at_step(number).update(batch, update_key)
 
 
 def _minibatch(agent: AbstractAgent, data: ReplicaData, key: Array, step: Array, sampling: SamplingConfig) -> Batch:
@@ -91,7 +95,7 @@ def _minibatch(agent: AbstractAgent, data: ReplicaData, key: Array, step: Array,
     sizes = dict(batch_size=sampling.batch_size, horizon=agent.spec.horizon)
     discount = agent.config.discount
     if data.replay is None:
-        return sample(data.dataset, data.task, key, **sizes, discount=discount, step=step)
+        return sample(data.dataset, data.task, key, **sizes, discount=discount, step=step, windows=sampling.windows)
     return sample_both(
         data.dataset,
         data.task,

@@ -1,6 +1,7 @@
 """How a phase goes: updates up to what is next due, and then rows, evaluations and checkpoints."""
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ class Online:
         if not at_random.all():
             episodes = np.zeros((len(steps), 1), int)
             slots = self._current[:, None], self._keys, episodes, steps[:, None]
-            chunks = self.population.map_replicas(policy, *slots)[:, 0]
+            chunks = self.population.map_replicas(functools.partial(policy, online=True), *slots)[:, 0]
         if at_random.any():
             uniform = np.asarray(_uniform(self._keys, jnp.asarray(steps), (spec.horizon, spec.action_dim)))
             chunks = np.where(at_random[:, None, None], uniform, chunks)

@@ -79,7 +79,7 @@ class StageRun:
         at_rows: AtRows,
         actors: Actors | None,
     ) -> tuple[AbstractAgent, Totals]:
-        sampling = self._sampling(start.phase)
+        sampling = self._sampling(start.phase, agents)
         population = self._population(agents, totals, dataset, start, schedule, sampling)
         progress: Progress = Offline(population)
         if start.phase == "online":
@@ -91,10 +91,10 @@ class StageRun:
         progress.report(schedule.total - start.step)
         return population.agents, population.totals
 
-    def _sampling(self, phase: str) -> SamplingConfig:
+    def _sampling(self, phase: str, agents: AbstractAgent) -> SamplingConfig:
         batch_size, online = self.config.train.batch_size, self.config.online
         if phase != "online":
-            return SamplingConfig(batch_size)
+            return SamplingConfig(batch_size, windows=agents.windows)
         return SamplingConfig(batch_size, online.start_training, online.updates_per_step, online.balanced_sampling)
 
     def _population(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trqam_jax.data import Dataset, Spans, sample, window
+from trqam_jax.data import Dataset, Spans, draw_in_episodes, repeated_window, sample, window
 
 DISCOUNT = 0.9
 
@@ -27,6 +27,7 @@ def make(lengths, masks_at=()):
         terminals=jnp.asarray(terminals),
         rewards=jnp.asarray(np.stack([np.arange(n) + 1.0, -np.ones(n)]), jnp.float32),
         masks=jnp.asarray(masks),
+        ends=jnp.flatnonzero(jnp.asarray(terminals)),
     )
 
 
@@ -104,3 +105,44 @@ def test_without_a_cycle_the_draws_are_those_of_one_file():
     expected = jax.random.randint(key, (50,), 0, 11 - 3 + 1)
     for batch in (whole, shards):
         np.testing.assert_array_equal(batch.actions[:, 0, 0], expected)
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 5])
+def test_a_repeated_window_stays_in_its_episode(horizon):
+    """Row i is row min(start + i, end); the mask is the last row's, the next observation that of row `horizon`."""
+    data = make([4, 2, 6], masks_at=(1, 7))
+    ends = np.flatnonzero(data.terminals)
+    for start in range(len(data.actions)):
+        end = ends[ends >= start][0]
+        rows = np.minimum(start + np.arange(horizon + 1), end)
+        past = np.concatenate([[0.0], np.asarray(data.terminals)[rows[:-1]]])
+        reward = sum(DISCOUNT**i * float(data.rewards[0, rows[i]]) * (1 - past[i]) for i in range(horizon))
+        batch = repeated_window(data, 0, start, horizon, DISCOUNT)
+        assert batch.rewards == pytest.approx(reward, rel=1e-6)
+        assert batch.masks == data.masks[0, rows[horizon - 1]]
+        assert batch.valid == (past.sum() <= 1)
+        assert batch.next_observations[0] == data.rows[rows[horizon]]
+        np.testing.assert_array_equal(batch.in_episode, 1 - past[:horizon])
+        np.testing.assert_array_equal(batch.actions[:, 0], rows[:horizon])
+
+
+def test_episodes_are_drawn_once_each_and_never_at_their_last_row():
+    """Of one row none is drawn, nor from other transitions than those asked for; twice only if there are too few."""
+    lengths = [3, 1, 2, 5, 4, 2, 30]
+    ends = jnp.cumsum(jnp.array(lengths)) - 1
+    episode_of = np.repeat(np.arange(len(lengths)), lengths)
+    draw = jax.jit(draw_in_episodes, static_argnames="batch_size")
+    counts = np.zeros(sum(lengths))
+    for seed in range(400):
+        starts = np.asarray(draw(jax.random.key(seed), ends, 3, 17, batch_size=3))  # episodes 1 to 5, four of them long
+        assert len(set(episode_of[starts])) == 3
+        np.add.at(counts, starts, 1)
+    assert not counts[:3].any()
+    assert not counts[17:].any()
+    assert not counts[np.asarray(ends)].any()
+    assert not counts[episode_of == 1].any()
+    by_episode = np.bincount(episode_of, counts)[[2, 3, 4, 5]] / counts.sum()
+    np.testing.assert_allclose(by_episode, 0.25, atol=0.03)
+    assert (counts[episode_of == 3][:-1] / counts[episode_of == 3].sum() > 0.15).all()
+    many = np.asarray(draw(jax.random.key(0), ends, 0, sum(lengths), batch_size=50))
+    assert set(episode_of[many]) == {0, 2, 3, 4, 5, 6}

@@ -8,9 +8,10 @@ import tiny
 
 import agents
 from trqam_jax import streaming
-from trqam_jax.data import Spans, window
+from trqam_jax.data import Spans, repeated_window, window
 from trqam_jax.replicas import Population, create_replicas
 from trqam_jax.streams import stack_streams
+from trqam_jax.types import Windows
 from trqam_jax.update_loop import ReplicaData, SamplingConfig
 
 pytestmark = pytest.mark.usefixtures("default_fusions")
@@ -43,12 +44,14 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("horizon", [1, 3, 5])
-def test_a_gathered_window_is_the_window(horizon):
+@pytest.mark.parametrize(("windows", "one"), [(Windows.ROWS, window), (Windows.EPISODES, repeated_window)])
+def test_a_gathered_window_is_the_window(horizon, windows, one):
     whole, first = tiny.dataset(), np.arange(len(tiny.dataset().actions) - horizon + 1)
+    spec = streaming.BlockSpec(1, len(first), horizon, windows)
     for task in (0, 1):
-        part = jax.tree.map(jnp.asarray, streaming.gather(streamed(), task, first, horizon))
-        found = jax.vmap(lambda start, part=part: window(part, 0, start, horizon, 0.9))(horizon * np.arange(len(first)))
-        expected = jax.vmap(lambda start, task=task: window(whole, task, start, horizon, 0.9))(first)
+        part = jax.tree.map(jnp.asarray, streaming.gather(streamed(), task, first, spec))
+        found = jax.vmap(lambda start, part=part: one(part, 0, start, horizon, 0.9))(horizon * np.arange(len(first)))
+        expected = jax.vmap(lambda start, task=task: one(whole, task, start, horizon, 0.9))(first)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a, b)
 
