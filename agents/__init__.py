@@ -14,6 +14,7 @@ from agents.ifql import IFQL
 from agents.qam import QAM
 from agents.qam_edit import QAMEdit
 from agents.qam_fql import QAMFQL
+from agents.rlpd import RLPD
 from agents.shared import NO_CLIP
 from agents.sqam import SQAM
 from agents.trqam import TRQAM
@@ -36,6 +37,7 @@ AGENTS: dict[str, type[AbstractAgent]] = {
     "cgql_mse": CGQLMSE,
     "cgql_linex": CGQLLinex,
     "ifql": IFQL,
+    "rlpd": RLPD,
 }
 
 #: What every algorithm reads; an algorithm's own SETTINGS come on top.

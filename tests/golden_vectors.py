@@ -52,6 +52,9 @@ SETTINGS = {
     "alpha": "alpha",
     "gap_reg_coef": "gap_coef",
     "n_bridge": "n_bridge",
+    "bc_alpha": "bc_alpha",
+    "expectile": "expectile",
+    "ema": "actor_average",
 }
 
 #: Names of layers that this suite calls otherwise.

@@ -40,6 +40,8 @@ class AbstractAgent(struct.PyTreeNode):
 
     #: What kind of method it is, as lists of the methods have it.
     family: ClassVar[str] = ""
+    #: Whether it was published without an offline phase: then a protocol gives it online steps instead.
+    online_only: ClassVar[bool] = False
     #: The networks (and their averages) that start from the pretrained flow policy.
     pretrained_networks: ClassVar[tuple[str, ...]] = ()
 
