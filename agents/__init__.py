@@ -15,6 +15,7 @@ from agents.qam import QAM
 from agents.qam_edit import QAMEdit
 from agents.qam_fql import QAMFQL
 from agents.rlpd import RLPD
+from agents.rql import RQL
 from agents.shared import NO_CLIP
 from agents.sqam import SQAM
 from agents.trqam import TRQAM
@@ -38,6 +39,7 @@ AGENTS: dict[str, type[AbstractAgent]] = {
     "cgql_linex": CGQLLinex,
     "ifql": IFQL,
     "rlpd": RLPD,
+    "rql": RQL,
 }
 
 #: What every algorithm reads; an algorithm's own SETTINGS come on top.

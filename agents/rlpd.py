@@ -68,9 +68,7 @@ class RLPD(AbstractAgent):
 
         return shared.gradient_step(self, loss)
 
-    def policy_loss(
-        self, params: Params, batch: Batch, eps: Float[Array, "B D"]
-    ) -> tuple[Float[Array, ""], Info]:
+    def policy_loss(self, params: Params, batch: Batch, eps: Float[Array, "B D"]) -> tuple[Float[Array, ""], Info]:
         """alpha log pi - Q of fresh chunks, the temperature's own loss, and cloning; critics and alpha are fixed."""
         config, online = self.config, self.train.params
         heads = self.heads(params, batch.observations)

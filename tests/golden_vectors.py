@@ -12,6 +12,7 @@ from flax import traverse_util
 import agents
 from trqam_jax.adjoint import lean_regression
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.data import assemble_repeated
 from trqam_jax.networks import bind
 from trqam_jax.train_state import TrainState
 from trqam_jax.trust_region import Dual
@@ -54,11 +55,17 @@ SETTINGS = {
     "n_bridge": "n_bridge",
     "bc_alpha": "bc_alpha",
     "expectile": "expectile",
-    "ema": "actor_average",
+    "ema": "actor_decay",
+    "ensemble_ct": "num_critics",
 }
 
 #: Names of layers that this suite calls otherwise.
 LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
+#: Of single methods: names of networks and layers, None for a wrapping module. UNUSED: layers that never move.
+OF_AGENT = {
+    "rql": {"value": "critic", "target_value": "target_critic", "actor_net": None, "mean_net": "Dense_3"},
+}
+UNUSED = {"rql": {"log_std_net"}}
 
 
 class Case(NamedTuple):
@@ -79,12 +86,14 @@ class Vectors:
 
     def tree(self, root):
         """{network: parameters}; the wrapping module's name is dropped, which this suite's networks do not have."""
+        names = dict.fromkeys(("mlp", "value_net", "MLP_0")) | LAYERS | OF_AGENT.get(self.meta["agent_name"], {})
+        unused = UNUSED.get(self.meta["agent_name"], set())
         flat = {}
         for path, value in self.arrays.items():
-            parts = path.split("/")
-            if parts[0] == root:
-                inner = [LAYERS.get(p, p) for p in parts[2:] if p not in ("mlp", "value_net", "MLP_0")]
-                flat[(parts[1], *inner)] = jnp.asarray(value)
+            first, *parts = path.split("/")
+            if first == root and not unused & set(parts):
+                inner = [names.get(part, part) for part in parts]
+                flat[tuple(part for part in inner if part is not None)] = jnp.asarray(value)
         return traverse_util.unflatten_dict(flat)
 
     def group(self, root, update=None):
@@ -93,14 +102,28 @@ class Vectors:
 
     def batch(self, update=None):
         x = self.group("in", update)
+        if "next_observations" not in x:
+            return self._repeated_windows(x)
         last = {name: x[name][:, -1] for name in ("rewards", "masks", "next_observations")}
         return Batch(observations=x["observations"], actions=x["actions"], in_episode=x["valid"], **last)
+
+    def _repeated_windows(self, x):
+        """Of rows (H + 1, B, ...), the windows' own and the one after them."""
+        x["terminals"] = x["terminals"] > 0
+        rows = [x[name][:-1] for name in ("actions", "rewards", "masks", "terminals")]
+        observations = x["observations"]
+        one = lambda rows, first, last: assemble_repeated(
+            *rows, observation=first, next_observation=last, discount=self.meta["discount"]
+        )
+        return jax.vmap(one, (1, 0, 0))(rows, observations[0], observations[-1])
 
     def noise(self, case, update=None):
         """Draws by our names; the candidates of the next action come first, as (n, B, D)."""
         drawn = self.group("noise", update)
         return {
-            ours: jnp.swapaxes(drawn[theirs], 0, 1) if theirs.startswith("next_") else drawn[theirs]
+            ours: jnp.swapaxes(drawn[theirs], 0, 1)
+            if theirs.startswith("next_") and drawn[theirs].ndim > 2
+            else drawn[theirs]
             for ours, theirs in case.noise.items()
         }
 

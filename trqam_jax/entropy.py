@@ -23,9 +23,7 @@ def tanh_log_prob(
     return _log_prob((u - mean) * jnp.exp(-log_std), log_std, u)
 
 
-def _log_prob(
-    eps: Float[Array, "*n D"], log_std: Float[Array, "*#n D"], u: Float[Array, "*n D"]
-) -> Float[Array, "*n"]:
+def _log_prob(eps: Float[Array, "*n D"], log_std: Float[Array, "*#n D"], u: Float[Array, "*n D"]) -> Float[Array, "*n"]:
     """Of tanh(u), where u = mean + exp(log_std) eps."""
     log_normal = -0.5 * jnp.square(eps) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     log_slope = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))  # log d tanh / du, without cancellation
