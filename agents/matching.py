@@ -77,6 +77,13 @@ def rollout_regression(
     return regression
 
 
+def value_gap(agent: AbstractAgent, params: Params, batch: Batch, x1: Float[Array, "B D"]) -> Float[Array, ""]:
+    """mean Q(s, clip x1) - mean Q(s, a), with the gradient through both: SQAM's penalty on critics that value the
+    policy's endpoints x1 above the data."""
+    critic = bind(agent.critic_network, params["critic"], batch.observations)
+    return critic(jnp.clip(x1, -1, 1)).mean() - critic(batch.chunks).mean()
+
+
 def regression_info(agent: AbstractAgent, regression: Regression, adjoint_loss: Array) -> Info:
     """What to report of a regression; path_kl in nats per action."""
     return {

@@ -9,7 +9,6 @@ both. From the release, as in TRQAM: the base is the Polyak average of a slow fl
 
 from typing import ClassVar
 
-import jax.numpy as jnp
 from jaxtyping import Float
 
 from agents import matching
@@ -51,7 +50,6 @@ class SQAM(AbstractAgent):
     def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
         config, online, targets = self.config, self.train.params, self.train.targets
         flow = lambda params: bind(self.flow_network, params, batch.observations)
-        critic = lambda params: bind(self.critic_network, params, batch.observations)
 
         next_chunks = self.sample(batch.next_observations, noise["next_action"])
         td_and_flow = td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
@@ -60,17 +58,17 @@ class SQAM(AbstractAgent):
 
         def loss(params):
             total, info = td_and_flow(params)
-            overestimation = critic(params["critic"])(jnp.clip(x1, -1, 1)).mean() - info["q_mean"]
+            gap = matching.value_gap(self, params, batch, x1)
             regression = bridge_regression(
                 fine_tuned=flow(params["actor_fast"]),
                 base=flow(targets["actor_slow"]),
-                value=critic(targets["critic"]),
+                value=bind(self.critic_network, targets["critic"], batch.observations),
                 x1=x1,
                 eps=noise["bridge_eps"],
             )
             adjoint_loss = matching_loss(regression.delta_v, regression.adjoints, regression.ts, lambda_eff)
-            info |= {"q_gap": overestimation} | matching.regression_info(self, regression, adjoint_loss)
-            return total + config.gap_coef * overestimation + adjoint_loss, info
+            info |= {"q_gap": gap} | matching.regression_info(self, regression, adjoint_loss)
+            return total + config.gap_coef * gap + adjoint_loss, info
 
         return matching.trust_region_step(self, loss)
 

@@ -4,7 +4,8 @@ The fine-tuned flow v ("fast") regresses on the lean adjoint of the memoryless S
 noise is scaled by 1 / sqrt(lambda): lambda sits inside the sampling dynamics, and dual ascent on it keeps the
 path-space KL between the two on a budget. Departures of the released code from the paper, kept here: lambda is kept
 within a bracket and not only positive, the dynamics use lam_scale * lambda, and the base is not frozen but the Polyak
-average of a slow flow that goes on learning by flow matching.
+average of a slow flow that goes on learning by flow matching. gap_coef is no part of the method: it adds the penalty
+that SQAM (arXiv 2610.10437) puts on the critic, for the ablation.
 """
 
 from typing import ClassVar
@@ -16,8 +17,11 @@ from agents.shared import td_and_flow_loss
 from trqam_jax.adjoint import matching_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.flow import sample_ode
+from trqam_jax.networks import bind
+from trqam_jax.settings import Setting
 from trqam_jax.trust_region import Dual
-from trqam_jax.types import Array, Batch, Key, Spec
+from trqam_jax.types import Array, Batch, Key, Params, Spec
 
 
 class TRQAM(AbstractAgent):
@@ -29,7 +33,15 @@ class TRQAM(AbstractAgent):
     dual: Dual
 
     family: ClassVar = "adjoint matching"
-    SETTINGS: ClassVar = matching.TRUST_REGION
+    SETTINGS: ClassVar = matching.TRUST_REGION | {
+        "gap_coef": Setting(
+            0.0,
+            "weight of SQAM's penalty on critics that value the policy above the data; 0: TRQAM",
+            low=0.0,
+            zero_is_static=True,
+            since="0.4.0",
+        ),
+    }
     pretrained_networks: ClassVar = matching.FLOWS
 
     @classmethod
@@ -50,9 +62,19 @@ class TRQAM(AbstractAgent):
             total, info = td_and_flow(params)
             regression = regress(params)
             adjoint_loss = matching_loss(regression.delta_v, regression.adjoints, regression.ts, lambda_eff)
-            return total + adjoint_loss, info | matching.regression_info(self, regression, adjoint_loss)
+            info |= matching.regression_info(self, regression, adjoint_loss)
+            if not self.config.is_zero("gap_coef"):
+                info["q_gap"] = self.value_gap(params, batch, noise)
+                total += self.config.gap_coef * info["q_gap"]
+            return total + adjoint_loss, info
 
         return matching.trust_region_step(self, loss)
+
+    def value_gap(self, params: Params, batch: Batch, noise: Noise) -> Float[Array, ""]:
+        """Of the critics with these parameters, at the endpoints of the fine-tuned flow's ODE as it stands."""
+        velocity = bind(self.flow_network, self.train.params["actor_fast"], batch.observations)
+        x1 = sample_ode(velocity, noise["rollout_x0"], self.config.flow_steps)
+        return matching.value_gap(self, params, batch, x1)
 
     def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
         return matching.sample_fast(self, observations, noise)

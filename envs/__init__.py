@@ -52,11 +52,14 @@ def parse_env(name: str) -> tuple[Domain, int]:
     return domain, domain.default_task if task is None else task
 
 
-def settings(domain: Domain, protocol: str, agent: str) -> dict[str, Any]:
-    """{"section.key": value} of an agent on a domain under a protocol: the protocol's, and over them the suite's."""
-    suite = suite_of(domain)
-    general = {**get_protocol(protocol).settings, "data.dir": suite.dataset_dir}
-    return {**general, **suite.settings(domain, protocol, agent)}
+def settings(domain: Domain, protocol: str, agent: str, *, online_only: bool = False) -> dict[str, Any]:
+    """{"section.key": value} of an agent on a domain under a protocol: the protocol's, and over them the suite's.
+
+    online_only: of a method that is trained online alone.
+    """
+    suite, general = suite_of(domain), get_protocol(protocol)
+    own = general.online_only if online_only else {}
+    return {**general.settings, **own, "data.dir": suite.dataset_dir, **suite.settings(domain, protocol, agent)}
 
 
 def notes(domain: Domain, protocol: str, agent: str) -> dict[str, str]:

@@ -8,6 +8,13 @@ from trqam_jax.errors import UserError, suggest
 MEDIUM = (512, 512, 512, 512)
 SMALL = (128, 128, 128)
 
+#: The QAM paper's for RLPD, the TRQAM paper's for nobody: half of every minibatch is prior data, from step 5,000 on.
+_ONLINE_ONLY: Mapping[str, Any] = {
+    "train.offline_steps": 0,
+    "online.steps": 500_000,
+    "online.start_training": 5_000,
+    "online.balanced_sampling": True,
+}
 _SEEDS = tuple(10001 * k for k in range(1, 13))  # 10001, 20002, ..., 120012
 
 
@@ -18,6 +25,7 @@ class Protocol(NamedTuple):
     description: str
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]  # {"section.key": value}, of every domain unless its suite knows better
+    online_only: Mapping[str, Any]  # laid over them for a method that is trained online alone
 
 
 _PROTOCOLS = (
@@ -34,6 +42,7 @@ _PROTOCOLS = (
             "eval.interval": 50_000,
             "eval.episodes": 50,
         },
+        _ONLINE_ONLY,
     ),
     Protocol(
         "qam",
@@ -49,6 +58,7 @@ _PROTOCOLS = (
             "eval.interval": 50_000,
             "eval.episodes": 50,
         },
+        _ONLINE_ONLY,
     ),
     Protocol(
         "quick",
@@ -66,6 +76,7 @@ _PROTOCOLS = (
             "eval.interval": 5_000,
             "eval.episodes": 20,
         },
+        {**_ONLINE_ONLY, "online.steps": 10_000, "online.start_training": 1_000},
     ),
 )
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}

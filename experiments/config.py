@@ -79,15 +79,27 @@ def resolve(
     config.agent_name, config.env, config.protocol = agent, domain.name, envs.get_protocol(protocol).name
     config.tasks = _tasks(domain, env, task, tasks)
     config.run.seeds = _seeds(envs.get_protocol(protocol), seeds, num_seeds)
-    layers = (envs.settings(domain, protocol, agent), settings or {})
+    layers = (usual(domain, protocol, agent), settings or {})
     for key, value in itertools.chain.from_iterable(layer.items() for layer in layers):
         _assign(config, key, check(_find(known, key), _shown(key), value))
     for key, text in (overrides or {}).items():
         if key in _BY_FLAG:
             raise UserError(f"--config.{key}: use {_BY_FLAG[key]}, so that what depends on it follows")
         _assign(config, key, parse(_find(known, key), _shown(key), text))
+    if not starts_from_bc(agent):
+        config.bc.steps, config.bc.checkpoint = 0, ""
     _check_together(config)
     return config.lock()
+
+
+def usual(domain: envs.Domain, protocol: str, agent: str) -> dict[str, Any]:
+    """{flat key: value} of the agent on the domain under the protocol, before the command line's."""
+    return envs.settings(domain, protocol, agent, online_only=agents.AGENTS[agent].online_only)
+
+
+def starts_from_bc(agent: str) -> bool:
+    """Whether the agent has a flow that can start from the BC policy's."""
+    return bool(agents.AGENTS[agent].pretrained_networks)
 
 
 def _find(known: Mapping[str, Setting], key: str) -> Setting:
@@ -208,9 +220,11 @@ def notes(config: ConfigDict) -> dict[str, str]:
     """{setting: where its value is from}, for those whose source a reader must know."""
     domain, agent = envs.DOMAINS[config.env], config.agent_name
     flat, result = flatten(config), {}
-    usual = flatten({"agent": agents.default_config(agent)}) | envs.settings(domain, config.protocol, agent)
+    before = flatten({"agent": agents.default_config(agent)}) | usual(domain, config.protocol, agent)
     for key, source in envs.notes(domain, config.protocol, agent).items():
-        result[key] = source if flat[key] == usual[key] else f"set by hand; else {usual[key]}, {source}"
+        result[key] = source if flat[key] == before[key] else f"set by hand; else {before[key]}, {source}"
+    if not starts_from_bc(agent):
+        result["bc.steps"] = f"{agent} has no flow that could start from a BC policy: all its networks start fresh"
     return result
 
 

@@ -6,9 +6,12 @@ import envs
 
 def listing() -> str:
     """The known agents, environments and protocols."""
-    lines = ["agents"]
-    for name, agent in agents.AGENTS.items():
-        lines.append(f"  {name:<20} {(agent.__doc__ or '').splitlines()[0]}")
+    lines = ["agents (--agent), by family"]
+    for family in dict.fromkeys(agent.family for agent in agents.AGENTS.values()):
+        lines.append(f"  {family}")
+        for name, agent in agents.AGENTS.items():
+            if agent.family == family:
+                lines.append(f"    {name:<18} {(agent.__doc__ or '').splitlines()[0]}")
     lines.append("environments (--env; --tasks=1,2,... or all)")
     for domain in envs.DOMAINS.values():
         kind = "benchmark" if domain.benchmark else "for tests and demos"

@@ -85,13 +85,19 @@ _QAM_RELEASE: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         ),
     },
 }
+#: RQL's own, from its release (arXiv 2606.17551); its protocol is the QAM paper's.
+_RQL_RELEASE: Mapping[str, Mapping[str, float]] = {
+    "alpha": dict(p33=1, scene=3, c2=10, al=0.1, hm=0.3, c3=1, c4=1, p44=1, ag=0.1, hl=0.3),
+    "expectile": dict(p33=0.7, scene=0.7, c2=0.9, al=0.5, hm=0.5, c3=0.9, c4=0.7, p44=0.9, ag=0.5, hl=0.5),
+}
 QAM_RELEASE = "QAM paper's release"
 QAM_RELEASE_FOR_TRQAM = "QAM paper's release; the TRQAM paper's own tuned value is in no public source"
 
 _SQAM = {
     "agent.kl_budget": "published for cube-triple, the released code's default elsewhere",
-    "agent.gap_coef": "published for cube-triple, the released code's default elsewhere",
+    "agent.gap_coef": "0.3 on all domains but cube-double, where it is off: its authors' blog, October 2026",
 }
+RQL_RELEASE = "RQL paper's release"
 
 #: Agents whose budget is in KL_BUDGETS, or unknown.
 _BUDGETED = ("trqam", "trqam_external")
@@ -104,6 +110,10 @@ def _tuned(domain: Domain, protocol: str, agent: str) -> dict[str, tuple[Any, st
         return {}
     if agent in _BUDGETED:
         return {"agent.kl_budget": KL_BUDGETS[short]} if short in KL_BUDGETS else {}
+    if agent == "sqam":
+        return {"agent.gap_coef": (0.0, _SQAM["agent.gap_coef"])} if short == "c2" else {}
+    if agent == "rql":
+        return {f"agent.{key}": (float(values[short]), RQL_RELEASE) for key, values in _RQL_RELEASE.items()}
     # The TRQAM paper's QAM and QAM-E on cube-triple are known to equal the QAM release's.
     same = protocol == "qam" or (short == "c3" and agent in ("qam", "qam_edit"))
     source = QAM_RELEASE if same else QAM_RELEASE_FOR_TRQAM

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 import envs
 from envs.vector.actors import Actors
 from envs.vector.slots import VectorSlots
+from experiments.config import starts_from_bc
 from experiments.training import interrupt, pretrained
 from experiments.training.evaluator import Evaluator
 from experiments.training.inputs import TrainingData, load_data, locate
@@ -78,6 +79,8 @@ def pretrained_policies(
     elif config.bc.steps:
         place = train_bc(BC.config(config), domain, data)
     else:
+        if not starts_from_bc(config.agent_name):
+            print(f"{config.agent_name} has no flow that could start from a BC policy: all its networks start fresh")
         return None
     return pretrained.load(place, config, domain, replicas)
 

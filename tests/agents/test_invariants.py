@@ -9,9 +9,11 @@ import pytest
 import tiny
 
 import agents
+from agents import matching
 from agents.fql import FQL
 from agents.shared import flow_chunks, one_step_losses
 from trqam_jax.adjoint import bridge_regression, lean_adjoint
+from trqam_jax.flow import sample_ode
 from trqam_jax.networks import OneStep, bind
 
 KEY = jax.random.key(3)
@@ -153,3 +155,18 @@ def test_a_pretrained_policy_reaches_the_flows_and_their_averages(name):
         tiny.assert_trees_close(loaded.train.params[network], source, rtol=0)
         if network in loaded.train.targets:
             tiny.assert_trees_close(loaded.train.targets[network], source, rtol=0)
+
+
+def test_trqam_with_sqams_penalty():
+    """It adds gap_coef (mean Q(policy) - mean Q(data)) to the critics' loss and nothing to the flows'; 0 is TRQAM."""
+    plain, penalised = tiny.agent("trqam"), tiny.agent("trqam", gap_coef=0.3)
+    expected, grads = tiny.gradients(plain, KEY), tiny.gradients(penalised, KEY)
+    for flow in ("actor_slow", "actor_fast"):
+        tiny.assert_trees_close(grads[flow], expected[flow])
+    batch, noise = tiny.batch(), plain.draw(KEY, 16)
+    velocity = bind(plain.flow_network, plain.train.params["actor_fast"], batch.observations)
+    x1 = sample_ode(velocity, noise["rollout_x0"], plain.config.flow_steps)
+    gap = jax.grad(lambda params: matching.value_gap(plain, params, batch, x1))(plain.train.params)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gap["critic"])) > 1e-3
+    tiny.assert_trees_close(grads["critic"], jax.tree.map(lambda g, p: g + 0.3 * p, expected["critic"], gap["critic"]))
+    assert "q_gap" not in tiny.update(plain, KEY)[1]

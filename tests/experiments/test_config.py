@@ -190,3 +190,26 @@ def test_parts_of_a_run_have_folders_of_their_own_and_share_the_cloning():
     assert FINE_TUNING.folder(one).name == f"{FINE_TUNING.folder(whole).name}-seeds-1"
     assert len({FINE_TUNING.folder(config) for config in (whole, one, two)}) == 3
     assert len({BC.folder(BC.config(config)) for config in (whole, one, two)}) == 1
+
+
+def test_a_method_without_a_flow_starts_from_no_bc_policy():
+    """Whatever is asked for; what is printed says so."""
+    config = resolve(agent="rlpd", settings={"bc.steps": 100})
+    assert config.bc.steps == 0
+    assert "no flow" in configuration.notes(config)["bc.steps"]
+    assert resolve(agent="trqam", settings={"bc.steps": 100}).bc.steps == 100
+    assert "bc.steps" not in configuration.notes(resolve())
+
+
+@pytest.mark.parametrize(("protocol", "steps"), [("qam", 500_000), ("trqam", 500_000), ("quick", 10_000)])
+def test_an_online_method_has_an_online_phase_in_place_of_the_offline_one(protocol, steps):
+    config = resolve(agent="rlpd", protocol=protocol)
+    assert (config.train.offline_steps, config.online.steps, config.online.balanced_sampling) == (0, steps, True)
+    assert resolve(agent="rlpd", settings={"train.offline_steps": 5}).train.offline_steps == 5
+    assert resolve(protocol=protocol).online.steps == 0
+
+
+def test_sqams_penalty_is_off_on_cube_double():
+    assert resolve(agent="sqam", env="cube-double", protocol="trqam").agent.gap_coef == 0
+    assert resolve(agent="sqam", env="cube-triple", protocol="trqam").agent.gap_coef == 0.3
+    assert resolve(agent="trqam", env="cube-triple", protocol="trqam").agent.gap_coef == 0
