@@ -10,7 +10,7 @@ the cell; what else should be known is said on stderr.
 
 import pathlib
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from typing import TextIO
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
@@ -20,7 +20,16 @@ from experiments.analysis import grid, released, statistics, table
 from experiments.analysis.cells import VALUES, Choice
 from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS
 from experiments.analysis.rows import Source, mixtures, name_unfinished, read_runs, sources
-from trqam_jax.errors import UserError
+from trqam_jax.errors import UserError, suggest
+
+
+def _papers(text: str) -> tuple[str, ...]:
+    """Names of published tables."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in PUBLISHED:
+            raise ArgumentTypeError(f"unknown table {name!r}.{suggest(name, PUBLISHED)}")
+    return tuple(dict.fromkeys(names))
 
 
 def parse(argv: list[str] | None) -> Namespace:
@@ -29,8 +38,8 @@ def parse(argv: list[str] | None) -> Namespace:
     add = parser.add_argument
     add("runs", nargs="*", type=pathlib.Path, metavar="RUNS", help="folders, or released FILE.pkl")
     add("--format", choices=[*grid.FORMATS, "csv"], default="markdown", help="default: %(default)s")
-    add("--published", choices=PUBLISHED, help="a paper's values, or what others got with its code "
-        "(trqam_reruns), beside those of RUNS or alone")  # fmt: skip
+    add("--published", type=_papers, default=(), metavar="NAME,...", help="a paper's values, or what others got with "
+        f"its code (trqam_reruns), beside those of RUNS or alone: of {', '.join(PUBLISHED)}")  # fmt: skip
     add("--release", choices=released.RELEASES, help="whose format FILE.pkl is in")
     add("--phase", choices=PUBLISHED_STEPS, default="offline", help="default: %(default)s")
     add("--step", type=int, help="the last evaluation that counts (default: the last there is); online steps are "
@@ -60,8 +69,7 @@ def origins_of(arguments: Namespace) -> tuple[list[Source], list[str]]:
     pickles = [path for path in arguments.runs if path.suffix == ".pkl"]
     runs = read_runs(path for path in arguments.runs if path not in pickles)
     others = {str(path): released.RELEASES[arguments.release].protocol for path in pickles}
-    if arguments.published:
-        others[f"--published={arguments.published}"] = PUBLISHED[arguments.published].protocol
+    others |= {f"--published={paper}": PUBLISHED[paper].protocol for paper in arguments.published}
     problems = mixtures(runs, others)
     if problems and not arguments.mixed:
         raise UserError(f"{'; '.join(problems)}; show them apart, or add --mixed if that is what you want")

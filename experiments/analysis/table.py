@@ -19,7 +19,7 @@ from experiments.analysis.cells import (
     values,
     with_alls,
 )
-from experiments.analysis.published import PAPER, PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
+from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
 from experiments.analysis.rows import MISSING, Source, groups
 from trqam_jax.errors import UserError
 
@@ -28,16 +28,16 @@ COLUMNS += ["source", "protocol", "phase", "value", "missing"]
 
 
 def collect(
-    origins: Sequence[Source], choice: Choice, phase: str, paper: str | None
+    origins: Sequence[Source], choice: Choice, phase: str, papers: Sequence[str]
 ) -> tuple[list[Results], list[str]]:
-    """The rows of the table, a published one's among them, and what a reader must know about the latter."""
+    """The rows of the table, published ones among them, and what a reader must know about the latter."""
     rows = [row for source in origins for row in results(source, choice)]
     remarks = []
-    if paper:
+    for paper in papers:
         step = PUBLISHED_STEPS[phase] if choice.step is None else choice.step
-        papers = published(paper, step)
-        rows += papers
-        if differing := differing_alls(paper, step, papers):
+        own = published(paper, step)
+        rows += own
+        if differing := differing_alls(paper, step, own):
             remarks.append(f'the paper\'s own "all", without rounding in between, differs for {", ".join(differing)}')
     return with_alls(rows), remarks
 
@@ -69,9 +69,10 @@ def labelled(rows: Sequence[Results]) -> list[Results]:
 
 
 def caption(
-    rows: Sequence[Results], choice: Choice, phase: str, remarks: Sequence[str], paper: str | None = None
+    rows: Sequence[Results], choice: Choice, phase: str, remarks: Sequence[str], papers: Sequence[str] = ()
 ) -> str:
-    """What the numbers are: convention, value, phase, step, protocol and source. paper: whose table is published."""
+    """What the numbers are: convention, value, phase, step, protocol and source. papers: whose tables are published."""
+    titles = {(PUBLISHED[paper].source, PUBLISHED[paper].protocol): PUBLISHED[paper].title for paper in papers}
     words = {
         "final": "the evaluation at",
         "best": "each replica's best evaluation up to",
@@ -86,8 +87,8 @@ def caption(
         own = [row for row in rows if (row.source, row.protocol) == (source, protocol)]
         where = f"step {step:,} of the {phase} phase; protocol {protocol}; seeds: {_seeds(own)}"
         what = words[choice.value]
-        if paper and source == PUBLISHED[paper].source:
-            what = f"{PUBLISHED[paper].title}, at"
+        if (source, protocol) in titles:
+            what = f"{titles[source, protocol]}, at"
         parts.append(f"{source}: {what} {where}")
     parts.append("bold: the best complete cell" + " of a protocol" * (len({row.protocol for row in rows}) > 1))
     if any(cell.marks for row in rows for cell in row.cells.values()):
@@ -186,7 +187,9 @@ def tidy(rows: Sequence[Results], choice: Choice, phase: str) -> list[dict[str, 
             "source": row.source,
             "protocol": row.protocol,
             "phase": phase,
-            "value": "final" if row.source in (PAPER, RERUN) else choice.value,
+            "value": "final"
+            if row.source in {publication.source for publication in PUBLISHED.values()}
+            else choice.value,
             "missing": ", ".join(cell.marks),
         }
         for row in rows

@@ -10,8 +10,9 @@ import envs
 from experiments.analysis.cells import ALL, Cell, Results, parse_scope, rounded, scope, with_alls
 from trqam_jax.errors import UserError
 
-#: What tables call the source of a paper's own numbers, and of what others got with its code.
-PAPER, RERUN = "published", "third-party rerun"
+#: What tables call the source of a paper's own numbers, of what others got with its code, and of a later paper that
+#: used an earlier one's protocol.
+PAPER, RERUN, RQL_PAPER = "published", "third-party rerun", "published, RQL paper"
 UNKNOWN = "?"  # in the files
 
 
@@ -27,7 +28,9 @@ PUBLISHED = {
     "trqam_paper": Publication("the TRQAM paper, arXiv 2605.27079 (SQAM: arXiv 2610.10437)", "trqam"),
     "qam_paper": Publication("the QAM paper, arXiv 2601.14234", "qam"),
     "rql_paper": Publication(
-        "the RQL paper, arXiv 2606.17551, as two others transcribed it (it says 2M steps, its commands 1M)", "qam"
+        "the RQL paper, arXiv 2606.17551, as two others transcribed it (it says 2M steps, its commands 1M)",
+        "qam",
+        RQL_PAPER,
     ),
     "trqam_reruns": Publication(
         "not the paper's own numbers, but the TRQAM paper's released code run again by others, who do not say what "

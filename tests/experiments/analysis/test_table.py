@@ -133,6 +133,19 @@ def test_the_rql_paper_as_transcribed():
     assert "it says 2M steps, its commands 1M" in text
 
 
+def test_a_later_paper_stands_beside_the_one_whose_protocol_it_used():
+    """No cell of the earlier one changes but for what is bold; each is labelled with its steps and seeds."""
+    plain = lambda rows: {name: {k: v.replace("*", "") for k, v in row.items()} for name, row in rows.items()}
+    text = shown("--published=qam_paper,rql_paper")
+    both = plain(read_markdown(text))
+    alone = {f"{name} (published)": row for name, row in plain(read_markdown(shown("--published=qam_paper"))).items()}
+    assert {name: row for name, row in both.items() if name in alone} == alone
+    assert both.keys() - alone.keys() == {"RQL (published, RQL paper)"}
+    assert both["RQL (published, RQL paper)"][ALL] == "56"
+    assert re.search("Published: the QAM paper.*step 1,000,000.*seeds: 12", text)
+    assert re.search("Published, RQL paper: the RQL paper.*step 1,000,000.*seeds: 4", text)
+
+
 # The convention, on made data
 
 
@@ -365,7 +378,7 @@ def test_a_success_that_is_no_fraction_is_an_error(tmp_path, success):
         (("runs", "--last=3"), "belong together"),
         (("x.pkl",), "--release=qam or trqam or sqam"),
         (("--published=trqam_paper", "--statistics"), "every seed's results"),
-        (("--published=trqam",), "invalid choice: 'trqam'"),
+        (("--published=trqam",), "unknown table 'trqam'"),
         (("--nonsense", "--published=trqam_paper"), "unrecognized arguments: --nonsense"),
         (("nowhere",), "nowhere: no such folder"),
     ],
