@@ -68,12 +68,12 @@ def to_device(arrays: Any, cycle: int = 0) -> Dataset:
     """Any object with `ARRAYS` as numpy arrays or lists of them, and `bounds` -> the same on the device."""
     # A copy even of what lies in the same memory: it may be a map of a file.
     fields = {name: jnp.array(np.asarray(getattr(arrays, name))) for name in ARRAYS}
-    return Dataset(**fields, ends=episode_ends(arrays), spans=Spans(arrays.bounds, cycle))
+    return Dataset(**fields, ends=jnp.asarray(episode_ends(arrays)), spans=Spans(arrays.bounds, cycle))
 
 
-def episode_ends(arrays: Any) -> Int[Array, " E"]:
+def episode_ends(arrays: Any) -> Int[np.ndarray, " E"]:
     """Which of the transitions are an episode's last; what follows the last of them belongs to no episode."""
-    return jnp.asarray(np.flatnonzero(np.asarray(arrays.terminals)), jnp.int32)
+    return np.flatnonzero(np.asarray(arrays.terminals)).astype(np.int32)
 
 
 def _in_episode(terminals: Bool[Array, " H"]) -> Bool[Array, " H"]:

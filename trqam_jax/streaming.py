@@ -43,7 +43,7 @@ class Stream:
         self.pool = ThreadPoolExecutor(1, "stream")
 
     @functools.cached_property
-    def ends(self) -> Array:
+    def ends(self) -> np.ndarray:
         """The last transition of every episode, (E,)."""
         return episode_ends(self.arrays)
 
@@ -93,8 +93,7 @@ def gather(stream: Stream, task: int, first: np.ndarray, spec: BlockSpec) -> Dat
         last = first + (np.cumsum(terminals[:, :-1], axis=1) == 0).sum(axis=1)  # the last valid step
         next_rows = arrays.rows[last] + 1
     else:
-        ends = np.asarray(stream.ends)
-        end = ends[np.searchsorted(ends, first)]
+        end = stream.ends[np.searchsorted(stream.ends, first)]
         steps = np.minimum(first[:, None] + np.arange(horizon), end[:, None])
         terminals = arrays.terminals[steps]
         next_rows = arrays.rows[np.minimum(first + horizon, end)]

@@ -28,14 +28,14 @@ def resident(cycle=0):
     return tiny.dataset().replace(spans=Spans(tiny.on_host(tiny.dataset()).bounds, cycle))
 
 
-def population(data, per_pass=3, after=None):
+def population(data, per_pass=3, after=None, name="trqam"):
     """Fresh replicas, or those of another population."""
     streams = stack_streams(SEEDS, "offline")
-    made, totals = create_replicas(agents.AGENTS["trqam"], streams.init, tiny.SPEC, tiny.config("trqam")), None
+    made, totals = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name)), None
     if after is not None:
         made, totals = jax.tree.map(jnp.copy, (after.agents, after.totals))
-    source = ReplicaData(data, jnp.array(TASKS))
-    return Population(made, source, streams, SAMPLING, per_pass=per_pass, totals=totals)
+    source, sampling = ReplicaData(data, jnp.array(TASKS)), SAMPLING._replace(windows=made.windows)
+    return Population(made, source, streams, sampling, per_pass=per_pass, totals=totals)
 
 
 def assert_same(one, other):
@@ -56,16 +56,16 @@ def test_a_gathered_window_is_the_window(horizon, windows, one):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("per_pass", "cycle"), [(3, 2), (1, 0)])
-def test_streamed_is_resident_to_the_bit(per_pass, cycle, monkeypatch):
+@pytest.mark.parametrize(("per_pass", "cycle", "name"), [(3, 2, "trqam"), (1, 0, "trqam"), (3, 2, "rql")])
+def test_streamed_is_resident_to_the_bit(per_pass, cycle, name, monkeypatch):
     """Eleven updates in dispatches that end within blocks of four, and the same again from the middle of one on."""
     made, gather = [], streaming.gather
     monkeypatch.setattr(streaming, "gather", lambda *args: made.append(1) or gather(*args))
-    expected, stream = population(resident(cycle), per_pass), streamed(cycle)
+    expected, stream = population(resident(cycle), per_pass, name=name), streamed(cycle)
     expected.run(0, 11)
-    cut = population(stream, per_pass)
+    cut = population(stream, per_pass, name=name)
     cut.run(0, 5)
-    resumed = population(streamed(cycle), per_pass, after=cut)
+    resumed = population(streamed(cycle), per_pass, after=cut, name=name)
     cut.run(5, 1)
     cut.run(6, 5)
     stream.pool.shutdown()
