@@ -164,12 +164,11 @@ def _opened(path: pathlib.Path) -> Iterator["h5py.File"]:
 def _groups(file: "h5py.File") -> Iterator["h5py.Group"]:
     """Of every demonstration its group, in the order of their numbers: demo_2 before demo_10."""
     data = file["data"]
-    matches = [re.fullmatch(r"demo_(\d+)", name) for name in data]
-    numbers = sorted(int(match[1]) for match in matches if match)
-    if not numbers:
+    names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
+    if not names:
         raise DataError(f"{file.filename}: /data has no demonstrations, expected demo_0 and so on")
-    for number in numbers:
-        yield data[f"demo_{number}"]
+    for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
+        yield data[name]
 
 
 def _name(group: "h5py.Group") -> str:
@@ -223,9 +222,12 @@ def _check_widths(group: "h5py.Group", domain: Domain) -> None:
 
 def _length(group: "h5py.Group") -> int:
     """The number of transitions, on which all arrays agree; DataError otherwise, or if one is missing."""
+    import h5py  # pyright: ignore[reportMissingImports]
+
     where = _where(group)
     observed = [f"{part}/{key}" for part in ("obs", "next_obs") for key in OBSERVATION_KEYS]
-    missing = [key for key in ("actions", "rewards", "dones", *observed) if key not in group]
+    needed = ("actions", "rewards", "dones", *observed)
+    missing = [key for key in needed if not isinstance(group.get(key), h5py.Dataset)]
     if missing:
         raise DataError(f"{where} has no {', '.join(missing)}; expected a robomimic file with low-dimensional data")
     said, length = group.attrs.get("num_samples"), group["actions"].shape[0]
@@ -275,8 +277,10 @@ def _observed(group: "h5py.Group", key: str) -> np.ndarray:
 
 
 def _finite(group: "h5py.Group", key: str) -> np.ndarray:
-    """One array; DataError if a number is none."""
+    """One array; DataError if it holds something else than finite numbers."""
     array = group[key][()]
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{_where(group)}: {key} is of type {array.dtype}, expected numbers")
     if not np.isfinite(array).all():
         row = np.argwhere(~np.isfinite(array))[0][0]
         raise DataError(f"{_where(group)}: {key} is not finite, first in row {row} of {len(array)}")

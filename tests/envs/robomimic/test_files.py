@@ -65,6 +65,15 @@ def test_every_transition_is_where_it_belongs(tmp_path, domain):
     assert types == {**floats, "rows": "int32", "terminals": "bool"}
 
 
+def test_numbers_may_have_leading_zeros(make):
+    def rename(file):
+        for number in range(12):
+            file["data"].move(f"demo_{number}", f"demo_{number:03}")
+
+    renamed = load(make(LENGTHS, change=rename))
+    np.testing.assert_array_equal(renamed.observations, load(make(LENGTHS)).observations)
+
+
 def test_the_parts_of_an_observation_have_a_fixed_order(make):
     def number(file):
         for demo in file["data"].values():
@@ -189,6 +198,11 @@ SPOILT = {
         lambda file: [file["data/demo_1"].pop(key) for key in ("rewards", "obs/object")],
         ["demo_1 has no rewards, obs/object"],
     ),
+    "a group instead": (
+        lambda file: [file["data/demo_1"].pop("rewards"), file["data/demo_1"].create_group("rewards")],
+        ["demo_1 has no rewards; expected a robomimic file"],
+    ),
+    "text": (replace("rewards", np.full(6, b"1")), ["demo_1: rewards is of type |S1, expected numbers"]),
     "no next_obs": (lambda file: file["data/demo_1"].pop("next_obs"), ["next_obs/robot0_eef_pos, next_obs/"]),
     "width": (narrow, ["demo_1: obs/object has shape (6, 10), expected (transitions, 14)", OLD]),
     "next width": (
