@@ -6,7 +6,7 @@ import os
 import pathlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trqam_jax.errors import UserError
+from trqam_jax.files import lock_target
 
 Episode = dict[str, Any]
 Collect = Callable[..., Episode]
@@ -101,7 +102,37 @@ def _end_with_the_parent() -> None:
         os._exit(1)
 
 
-def check_made_with(path: pathlib.Path, found: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> None:
+def make_once(
+    paths: Sequence[pathlib.Path],
+    settings: Mapping[str, Any],
+    provenance: Callable[[pathlib.Path], Mapping[str, Any] | None],
+    make: Callable[[], None],
+) -> None:
+    """Call `make`, which writes the files, unless all are there; UserError if one is, and was made with other settings.
+
+    settings: of which "versions" may differ; provenance: those that a file was made with. Of several processes one
+    makes the files and the others wait, because two machines may round differently and their files would not be equal.
+    """
+    if _all_made_with(paths, settings, provenance):
+        return
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    with lock_target(paths[0]):
+        if not _all_made_with(paths, settings, provenance):  # else by the process that had the lock
+            make()
+
+
+def _all_made_with(
+    paths: Sequence[pathlib.Path],
+    settings: Mapping[str, Any],
+    provenance: Callable[[pathlib.Path], Mapping[str, Any] | None],
+) -> bool:
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        _check_made_with(path, provenance(path), settings)
+    return len(there) == len(paths)
+
+
+def _check_made_with(path: pathlib.Path, found: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> None:
     """UserError if the file, whose provenance is `found`, was made with other settings; versions may differ."""
     found = found or {"generator": None}
     keys = [key for key in settings if key != "versions" and found.get(key) != settings[key]]

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from envs.base import Parser
-from envs.generation import GenerationError, check_at_least, check_made_with, play_all
+from envs.generation import GenerationError, check_at_least, make_once, play_all
 from envs.ogbench import simulators
 from envs.vector.workers import cpu_count
 from trqam_jax.errors import UserError, suggest
@@ -79,9 +79,8 @@ def generate(
     check_at_least(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1), episode_steps=(steps, 2))
     settings = _settings(domain, int(episodes), int(seed), int(steps))
     train, val = _paths(domain, out_dir)
-    found = [_is_made_with(path, settings) for path in (train, val)]
-    if not all(found):
-        train.parent.mkdir(parents=True, exist_ok=True)
+
+    def make() -> None:
         played = play_all(
             _stem(domain),
             functools.partial(make_env, domain, steps),
@@ -91,6 +90,8 @@ def generate(
             progress=progress,
         )
         _write({val: played[episodes:], train: played[:episodes]}, settings)
+
+    make_once([train, val], settings, provenance, make)
     return train
 
 
@@ -222,14 +223,6 @@ def _paths(domain: str, out_dir: str | os.PathLike) -> tuple[pathlib.Path, pathl
     """The training and the validation file."""
     folder, stem = pathlib.Path(out_dir).expanduser(), _stem(domain)
     return folder / f"{stem}.npz", folder / f"{stem}-val.npz"
-
-
-def _is_made_with(path: pathlib.Path, settings: Mapping[str, Any]) -> bool:
-    """Whether the file is there; UserError if it is and differs in more than versions."""
-    if not path.exists():
-        return False
-    check_made_with(path, provenance(path), settings)
-    return True
 
 
 def _write(files: Mapping[pathlib.Path, list[dict[str, np.ndarray]]], settings: Mapping[str, Any]) -> None:

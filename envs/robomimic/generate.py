@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from envs.base import Domain, Parser
-from envs.generation import Episode, GenerationError, check_at_least, check_made_with, play_all
+from envs.generation import Episode, GenerationError, check_at_least, make_once, play_all
 from envs.robomimic.demonstrators import STYLES, demonstrate
 from envs.robomimic.domains import DOMAINS, OBSERVATION_KEYS, parse
 from envs.robomimic.install import require
@@ -39,7 +39,7 @@ FAILURES = ("drop", "keep")
 
 
 def generate(
-    domain: str,
+    env: str,
     *,
     episodes: int,
     seed: int = 0,
@@ -50,10 +50,11 @@ def generate(
 ) -> pathlib.Path:
     """Write so many scripted demonstrations as scripted_v15.hdf5 into out_dir; returns the file.
 
-    failures: drop tries an episode again until it succeeds; keep takes the first attempt. workers: one per processor
-    by default; 1 plays in this process. A file that is there already is kept if it was made with these settings, by
-    whatever versions; otherwise UserError. A script that calls this needs `if __name__ == "__main__":`, as worker
-    processes import it again.
+    env: a domain's name or title. failures: drop tries an episode again until it succeeds; keep takes the first
+    attempt. workers: one per processor by default; 1 plays in this process. A file that is there already is kept if it
+    was made with these settings, by whatever versions; otherwise UserError. Of several processes one makes the file,
+    and the others wait for it. A script that calls this needs `if __name__ == "__main__":`, as worker processes import
+    it again.
     """
     require()
     if workers is None:
@@ -61,22 +62,22 @@ def generate(
     check_at_least(episodes=(episodes, 1), seed=(seed, 0), workers=(workers, 1))
     if failures not in FAILURES:
         raise UserError(f"failures={failures!r}: expected {' or '.join(FAILURES)}")
-    task = DOMAINS[domain]
-    settings = _settings(task, episodes, seed, failures)
+    domain = parse(env)
+    settings = _settings(domain, episodes, seed, failures)
     path = pathlib.Path(out_dir).expanduser() / "scripted_v15.hdf5"
-    if path.exists():
-        check_made_with(path, provenance(path), settings)
-        return path
-    played = play_all(
-        f"{domain} (scripted)",
-        functools.partial(RobomimicSimulator, task, 1),
-        functools.partial(collect, domain=domain, seed=seed, failures=failures),
-        episodes,
-        workers=workers,
-        progress=progress,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, task, played, settings)
+
+    def make() -> None:
+        played = play_all(
+            f"{domain.name} (scripted)",
+            functools.partial(RobomimicSimulator, domain, 1),
+            functools.partial(collect, domain=domain.name, seed=seed, failures=failures),
+            episodes,
+            workers=workers,
+            progress=progress,
+        )
+        _write(path, domain, played, settings)
+
+    make_once([path], settings, provenance, make)
     return path
 
 
@@ -123,8 +124,8 @@ def provenance(path: str | os.PathLike) -> dict[str, Any] | None:
         with h5py.File(path, "r") as file:
             text = file["data"].attrs.get("provenance") if "data" in file else None
             return None if text is None else json.loads(text)
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # all that HDF5 raises of what is damaged, and JSON
+        raise UserError(f"{path}: not a readable HDF5 file, truncated or damaged ({error}); remove it") from error
 
 
 def _settings(domain: Domain, episodes: int, seed: int, failures: str) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = vars(parser.parse_args(argv))
     env, begin = arguments.pop("env"), time.time()
     try:
-        path = generate(parse(env).name, **arguments)
+        path = generate(env, **arguments)
         print(f"{path}: {_summary(path)}, {time.time() - begin:.0f} s")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -34,7 +34,8 @@ def test_workers_change_no_byte(cube, tmp_path):
     other = g.generate("cube-single", out_dir=tmp_path, workers=2, **CUBE)
     assert other.read_bytes() == cube.read_bytes()
     assert partner(other).read_bytes() == partner(cube).read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"cube-single-play-v0.npz", "cube-single-play-v0-val.npz"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cube-single-play-v0.npz", "cube-single-play-v0-val.npz", ".cube-single-play-v0.npz.lock"}
 
 
 def test_a_longer_file_begins_with_the_shorter_one(cube, tmp_path):
@@ -197,7 +198,7 @@ def test_a_failing_episode_is_one_error_and_leaves_no_file(workers, tmp_path, mo
     monkeypatch.setitem(g.GENERATABLE, "cube-quintuple", "play")
     with pytest.raises(g.GenerationError, match=r"Generating cube-quintuple-play-v0 failed: .*quintuple"):
         g.generate("cube-quintuple", episodes=2, out_dir=tmp_path, workers=workers, progress=False)
-    assert not list(tmp_path.iterdir())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_failing_write_leaves_no_file(tmp_path, monkeypatch):
@@ -212,7 +213,7 @@ def test_a_failing_write_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "savez", second_fails)
     with pytest.raises(OSError, match="disk full"):
         g.generate("pointmaze-medium", episodes=1, episode_steps=20, out_dir=tmp_path, workers=1, progress=False)
-    assert not list(tmp_path.iterdir())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_broken_off_episode_is_played_again(monkeypatch):

@@ -54,7 +54,7 @@ def made(tmp_path_factory):
 def test_workers_change_no_byte(made, tmp_path):
     other = lift(episodes=3, out_dir=tmp_path, workers=2)
     assert other.read_bytes() == made.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["scripted_v15.hdf5"]
+    assert {path.name for path in tmp_path.iterdir()} == {"scripted_v15.hdf5", ".scripted_v15.hdf5.lock"}
 
 
 @needs.robosuite
@@ -151,6 +151,15 @@ def test_provenance_and_files_that_exist(made, tmp_path):
         lift(episodes=3, out_dir=tmp_path)
 
 
+def test_a_file_with_a_damaged_index_is_one_line(tmp_path):
+    import robomimic_files
+
+    path = robomimic_files.write(tmp_path / "scripted_v15.hdf5", LIFT)
+    path.write_bytes(path.read_bytes().replace(b"TREE", b"EERT"))
+    with pytest.raises(UserError, match=r"^.*hdf5: not a readable HDF5 file, truncated or damaged \(.*\); remove it$"):
+        g.provenance(path)
+
+
 @needs.robosuite
 def test_a_file_of_somebody_else_is_left_alone(tmp_path):
     import h5py
@@ -210,7 +219,7 @@ def test_an_episode_that_always_fails_is_one_error_and_leaves_no_file(monkeypatc
     monkeypatch.setattr(g, "MAX_ATTEMPTS", 2)
     with pytest.raises(g.GenerationError, match=r"lift \(scripted\) failed: .* 0 of seed 0 failed 2 times$"):
         lift(episodes=1, out_dir=tmp_path, workers=1)
-    assert not list(tmp_path.iterdir())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 @needs.robosuite
@@ -222,7 +231,7 @@ def test_a_failing_write_leaves_no_file(monkeypatch, tmp_path):
     monkeypatch.setattr(g, "_write_demo", full)
     with pytest.raises(OSError, match="disk full"):
         lift(episodes=1, failures="keep", out_dir=tmp_path, workers=1)
-    assert not list(tmp_path.iterdir())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 # ---- styles
@@ -262,12 +271,13 @@ def test_every_style_appears_and_every_episode_has_a_start_of_its_own(monkeypatc
         ({"seed": -1}, "seed must be at least 0, not -1."),
         ({"workers": 0}, "workers must be at least 1, not 0."),
         ({"failures": "hide"}, "failures='hide': expected drop or keep"),
+        ({"env": "robomimic-lfit"}, "Unknown environment 'robomimic-lfit'. Did you mean 'robomimic-lift'?"),
     ],
 )
 def test_bad_input(options, message, tmp_path):
     with pytest.raises(UserError) as error:
-        lift(**{"episodes": 1, "out_dir": tmp_path / "new", **options})
-    assert str(error.value) == message
+        g.generate(**{"env": "robomimic-lift", "episodes": 1, "out_dir": tmp_path / "new", **options})
+    assert str(error.value).startswith(message)
     assert not (tmp_path / "new").exists()
 
 

@@ -1,0 +1,61 @@
+"""Generated files: made once, whoever else makes them."""
+
+import contextlib
+import json
+
+import pytest
+
+from envs import generation
+from envs.generation import make_once
+from trqam_jax.errors import UserError
+
+SETTINGS = {"generator": "test", "seed": 1, "versions": {"mujoco": "4.0.0"}}
+
+
+def provenance(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [tmp_path / "new" / "train.json", tmp_path / "new" / "val.json"]
+
+
+def make_of(paths, calls, **changes):
+    """What writes the files, and notes that it was called."""
+
+    def make():
+        calls.append(paths)
+        for path in paths:
+            path.write_text(json.dumps(SETTINGS | changes))
+
+    return make
+
+
+def test_files_are_made_once_and_others_are_refused(paths):
+    calls = []
+    for _ in range(2):
+        make_once(paths, SETTINGS, provenance, make_of(paths, calls))
+    assert len(calls) == 1
+    paths[1].unlink()
+    make_once(paths, SETTINGS, provenance, make_of(paths, calls))
+    assert len(calls) == 2
+    make_once(paths, SETTINGS | {"versions": {"mujoco": "3.9.0"}}, provenance, make_of(paths, calls))
+    with pytest.raises(UserError, match=r"train\.json exists and was made with seed 1 instead of 2; remove it or"):
+        make_once(paths, SETTINGS | {"seed": 2}, provenance, make_of(paths, calls))
+    assert len(calls) == 2
+
+
+def test_what_another_process_made_meanwhile_is_taken(paths, monkeypatch):
+    """It had the lock; a machine that rounds differently must not replace what the other has begun to train on."""
+    calls = []
+
+    @contextlib.contextmanager
+    def lock_target(path):
+        make_of(paths, [], versions={"mujoco": "of the other machine"})()
+        yield
+
+    monkeypatch.setattr(generation, "lock_target", lock_target)
+    make_once(paths, SETTINGS, provenance, make_of(paths, calls))
+    assert not calls
+    assert provenance(paths[0])["versions"] == {"mujoco": "of the other machine"}
