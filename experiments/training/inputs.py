@@ -31,19 +31,15 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
     suite = envs.suite_of(domain)
     if config.agent_name == "bc" and not (config.bc.checkpoint or config.bc.steps):
         raise UserError("--agent=bc has nothing to do: give --bc_steps or --bc_checkpoint")
-    if source.scale_observations and (source.shards or pathlib.Path(source.dataset).expanduser().is_dir()):
-        raise UserError(
-            "data.scale_observations: shards are read from their files and there may be no room for scaled copies; "
-            "give one plain file, or --config.data.scale_observations=false"
-        )
+    if source.shards:  # before tens of GB are fetched
+        _check_not_scaled(config)
     policy = _given_policy(config)
-    if "scaling" in policy and not source.scale_observations:
-        raise UserError(
-            f"{config.bc.checkpoint}: this BC policy saw scaled observations; add --config.data.scale_observations=true"
-        )
+    _check_saw_the_same(policy, config)
     path = suite.find(
         domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
     )
+    if path.is_dir():
+        _check_not_scaled(config)
     fingerprints = {"data": suite.fingerprint(path, source.shards), "checkpoint": policy.get("fingerprint", "")}
     return configuration.with_fingerprints(config, **fingerprints), path
 
@@ -52,6 +48,30 @@ def _given_policy(config: ConfigDict) -> dict[str, Any]:
     """What the meta file of the given BC policy says; {} without one."""
     given = config.bc.checkpoint
     return checkpoint.read_meta(pathlib.Path(given).expanduser(), checkpoint.POLICY) if given else {}
+
+
+def _check_not_scaled(config: ConfigDict) -> None:
+    """UserError if observations are to be scaled, for data in shards."""
+    if config.data.scale_observations:
+        raise UserError(
+            "data.scale_observations: shards are read from their files and there may be no room for scaled copies; "
+            "give one plain file, or --config.data.scale_observations=false"
+        )
+
+
+def _check_saw_the_same(policy: dict[str, Any], config: ConfigDict) -> None:
+    """UserError if the given BC policy was trained on scaled observations and the run has others, or the reverse.
+
+    The meta file of an imported policy, or of one from before version 0.3, does not say.
+    """
+    if "scaling" not in policy:
+        return
+    scaled = policy["scaling"] is not None
+    if scaled != config.data.scale_observations:
+        raise UserError(
+            f"{config.bc.checkpoint}: this BC policy saw {'scaled' if scaled else 'unscaled'} observations; add "
+            f"--config.data.scale_observations={str(scaled).lower()}"
+        )
 
 
 def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
@@ -80,7 +100,7 @@ def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
 
 
 def _scaling(config: ConfigDict, observations: np.ndarray) -> Scaling:
-    """That of the given BC policy, which has seen no others; of one that has none, or without one, the data's own."""
+    """That of the given BC policy, which has seen no others; of an imported one, or without one, the data's own."""
     stored = _given_policy(config).get("scaling")
     if stored is None:
         print("observations: scaled to [-1, 1] by their range in the data")

@@ -28,10 +28,14 @@ class Pretrained(NamedTuple):
 def save(
     place: pathlib.Path, policies: AbstractAgent, config: ConfigDict, seeds: list[int], scaling: Scaling | None
 ) -> None:
-    """The BC policies of these seeds, and how the observations that they saw were scaled."""
-    meta = {"env": config.env, "steps": config.bc.steps, "seeds": seeds, "per_seed": config.bc.per_seed}
-    if scaling is not None:
-        meta["scaling"] = scaling.to_json()
+    """The BC policies of these seeds, and how the observations that they saw were scaled; None: they were not."""
+    meta = {
+        "env": config.env,
+        "steps": config.bc.steps,
+        "seeds": seeds,
+        "per_seed": config.bc.per_seed,
+        "scaling": None if scaling is None else scaling.to_json(),
+    }
     checkpoint.save_params(place, policies.train.params["actor"], meta)
 
 

@@ -9,6 +9,7 @@ import point_suite
 import pytest
 
 import envs
+from envs.robomimic import install
 from envs.vector.actors import Actors
 from experiments import config as configuration
 from experiments.training import evaluator, scaled
@@ -137,7 +138,7 @@ def test_data_evaluation_and_online_phase_see_the_same_scaling(place, runs):
 def test_without_it_nothing_is_stored(runs):
     folder, _ = runs["raw"]
     assert not list(folder.parent.glob("*/scaling.json"))
-    assert "scaling" not in checkpoint.read_meta(bc_checkpoint(folder))
+    assert checkpoint.read_meta(bc_checkpoint(folder))["scaling"] is None
 
 
 def test_the_bc_policy_has_it_too(runs):
@@ -217,9 +218,19 @@ def test_a_given_policy_brings_its_own(place, runs, capsys):
         run(make_config(place, "given", {**settings, "data.scale_observations": False}))
 
 
-def test_a_given_policy_without_one_gets_the_datas(place, runs):
+def test_a_given_policy_that_saw_unscaled_observations_is_refused(place, runs):
     policy = bc_checkpoint(runs["raw"][0])
-    config = make_config(place, "released", {"bc.checkpoint": str(policy), "bc.steps": 0})
+    settings = {"bc.checkpoint": str(policy), "bc.steps": 0}
+    with pytest.raises(UserError, match=rf"^{policy}: .*saw unscaled.*scale_observations=false$"):
+        run(make_config(place, "unscaled", settings))
+    locate(make_config(place, "unscaled", {**settings, "data.scale_observations": False}))
+
+
+def test_an_imported_policy_gets_the_datas(place, runs, tmp_path):
+    """It does not say how its observations were scaled."""
+    meta = {"env": None, "steps": 1, "seeds": [0]}
+    checkpoint.save_params(tmp_path / "policy", {"x": np.zeros(1, np.float32)}, meta)
+    config = make_config(place, "released", {"bc.checkpoint": str(tmp_path / "policy"), "bc.steps": 0})
     assert same(load_data(*locate(config)).scaling, Scaling.read(runs["scaled"][0] / "scaling.json"))
 
 
@@ -236,6 +247,19 @@ def test_a_given_policy_of_other_observations_is_an_error(place, tmp_path):
 def test_shards_cannot_be_scaled(place, sharded):
     with pytest.raises(UserError, match=r"^data.scale_observations: shards .*--config.data.scale_observations=false$"):
         locate(make_config(place, "shards", sharded))
+
+
+def test_a_folder_named_generate_is_not_taken_for_shards(place, tmp_path, monkeypatch):
+    (tmp_path / "generate").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert locate(make_config(place, "folder"))[1].is_file()
+
+
+def test_a_suite_without_shards_says_that_a_folder_is_no_file(monkeypatch):
+    """Though its observations are scaled unless the user says otherwise."""
+    monkeypatch.setattr(install, "require", lambda *modules: None)
+    with pytest.raises(UserError, match=r"^--dataset=\.: no such file"):
+        locate(configuration.resolve(agent="trqam", env="robomimic-can", settings={"data.dataset": "."}))
 
 
 def test_an_episode_limit_holds_for_evaluation_and_online_phase(place, runs):
