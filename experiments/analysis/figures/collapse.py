@@ -18,7 +18,7 @@ from experiments.analysis.figures.study import (
 def collapse(study: Study) -> Drawing:
     """The figure."""
     losses = [until_diverged(one) for one in study.train("adjoint_loss", diverged=True)]
-    success = [_with_last_evaluation(one) for one in study.success(diverged=True) if one.longest > 0]
+    success = [_with_last_evaluation(one) for one in study.success(diverged=True) if _shows_training(one)]
     both = {(one.label, one.env) for one in losses} & {(one.label, one.env) for one in success}
     if not both:
         raise Missing("no run with both adjoint_loss (train.csv) and evaluations after behaviour cloning (eval.csv)")
@@ -45,6 +45,11 @@ def collapse(study: Study) -> Drawing:
     if any(np.isfinite(one.diverged).any() for one in losses):
         notes.append("A diverged replica's success is that of its last finite parameters.")
     return Drawing(figure, " ".join([f"{text} ({style.count(success)}).", *notes]))
+
+
+def _shows_training(one: Series) -> bool:
+    """Whether there is more than the BC policy's success, or will never be: all diverged before they were evaluated."""
+    return one.longest > 0 or bool(np.isfinite(one.diverged).all())
 
 
 def _with_last_evaluation(one: Series) -> Series:

@@ -298,6 +298,18 @@ def test_a_run_whose_replicas_have_all_diverged_is_drawn_as_far_as_it_went(tmp_p
         figures.curves(study(tmp_path))
 
 
+def test_a_method_that_diverged_before_its_first_evaluation_is_shown(tmp_path):
+    """With the BC policy's success, beside one that went on."""
+    diverging_run(tmp_path, ends={2: 100_000, 3: 100_000})
+    diverging_run(tmp_path, "trqam", ends={1: None})
+    drawing = figures.collapse(study(tmp_path))
+    upper, lower = panel(drawing, "scene"), below(drawing, "scene")
+    np.testing.assert_allclose(crosses(upper), [(100_000, 1e12), (100_000, 1e13)])
+    np.testing.assert_allclose(line(lower, "QAM").get_xydata(), [(0, 80)])
+    assert {"QAM", "TRQAM"} <= set(legend_of(drawing))
+    assert "QAM on scene: 2 of 2 replicas diverged, by update 100K." in drawing.caption
+
+
 def test_a_run_that_ended_by_divergence_does_not_cut_the_others(tmp_path):
     diverging_run(tmp_path, ends={1: None})
     diverging_run(tmp_path, ends={2: 400_000})
