@@ -104,18 +104,30 @@ def _seeds(rows: Sequence[Results]) -> str:
 
 
 def episode_limits(rows: Sequence[Results], origins: Sequence[Source]) -> list[str]:
-    """What a caption must say of episode limits: those that the papers' benchmark does not fix, or runs set."""
-    limits: dict[str, set[int | None]] = {}
-    for env, own in (item for source in origins for item in source.limits.items()):
-        limits.setdefault(env, set()).update(own)
-    names = {parse_scope(name)[0] for row in rows for name in row.cells if not is_all(name)}
+    """What a caption must say of episode limits: those that the papers' benchmark does not fix, or runs set.
+
+    What others published is taken to have the domain's own.
+    """
+    limits: dict[str, set[int | None]] = {env: set() for row in rows for env in _envs(row)}
+    for row in rows:
+        if row.source in (PAPER, RERUN):
+            for env in _envs(row):
+                limits[env].add(None)
+    for source in origins:
+        for env in limits.keys() & source.limits.keys():
+            limits[env] |= source.limits[env]
     texts = []
     for domain in envs.DOMAINS.values():
-        own = limits.get(domain.name, {None})
-        if domain.name in names and (not domain.benchmark or own != {None}):
+        own = limits.get(domain.name, set()) or {None}
+        if domain.name in limits and (not domain.benchmark or own != {None}):
             steps = sorted({limit or domain.episode_limit for limit in own})
             texts.append(f"{domain.name} {' and '.join(map(str, steps))}")
     return [f"episode limits in steps: {', '.join(texts)}"] if texts else []
+
+
+def _envs(row: Results) -> set[str]:
+    """The domains that a row has results of."""
+    return {parse_scope(name)[0] for name in row.cells if not is_all(name)}
 
 
 def as_grid(rows: Sequence[Results], text: str, *, per_task: bool) -> grid.Grid:

@@ -123,6 +123,9 @@ def test_captions_state_the_episode_limits_that_no_benchmark_fixes(tmp_path):
         path = tmp_path / name / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"eval": {"episode_limit": limit}}))
     assert "steps: scene 100, robomimic-can 300, robomimic-square 500." in shown(tmp_path)
+    # The reruns beside them had the domain's own.
+    text = shown(tmp_path, "--published=trqam_reruns")
+    assert "robomimic-lift 300, robomimic-can 300, robomimic-square 400 and 500." in text
     assert "Episode limits" not in shown("--published=trqam_paper")
 
 
