@@ -12,4 +12,5 @@ def needs(*modules: str, how: str = "make install ROBOMIMIC=1") -> pytest.MarkDe
 
 
 #: The whole of what Robomimic's simulators and files take.
-robosuite = needs("robosuite", "h5py")
+ROBOMIMIC = ("robosuite", "h5py", "numba", "termcolor", "cv2")
+robosuite = needs(*ROBOMIMIC)

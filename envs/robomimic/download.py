@@ -72,7 +72,8 @@ def _wrong_length(path: pathlib.Path) -> str | None:
     else:
         return "its superblock is none that is known"
     at = first + 2 * size_of_offsets  # the third address of each
-    expected, size = int.from_bytes(begin[at : at + size_of_offsets], "little"), os.path.getsize(path)
+    expected = int.from_bytes(begin[at : at + size_of_offsets], "little")
+    size = os.path.getsize(path)
     return f"{size:,} bytes of {expected:,}" if size < expected else None
 
 

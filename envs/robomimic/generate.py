@@ -96,8 +96,10 @@ def play(simulator: RobomimicSimulator, domain: str, rng: np.random.Generator) -
     """From the present state to success, or to the end of the demonstrator's patience or of the time."""
     sim = simulator.env.sim
     style = STYLES[rng.integers(len(STYLES))]
-    states, actions, observations = [], [], [simulator.observations]
-    model, success = sim.model.get_xml(), False
+    model = sim.model.get_xml()
+    states, actions = [], []
+    observations = [simulator.observations]
+    success = False
     for action in demonstrate(domain, simulator, style.drawn(rng), rng):
         states.append(sim.get_state().flatten())
         actions.append(action)

@@ -28,7 +28,10 @@ def import_robosuite() -> Any:
     try:
         import robosuite  # pyright: ignore[reportMissingImports]
     finally:
-        os.environ.pop("MUJOCO_GL", None) if before is None else os.environ.update(MUJOCO_GL=before)
+        if before is None:
+            os.environ.pop("MUJOCO_GL", None)
+        else:
+            os.environ["MUJOCO_GL"] = before
         logger.removeFilter(_errors_only)
     mend()
     return robosuite

@@ -26,7 +26,7 @@ def demonstrate(
     They end when the demonstrator gives up.
     """
     operator = Operator(simulator.env, style, rng)
-    return operator.spoiled(PLANS[domain](operator))
+    return operator.perturbed(PLANS[domain](operator))
 
 
 __all__ = ["PLANS", "STYLES", "Style", "demonstrate"]

@@ -20,9 +20,11 @@ def can(operator: Operator) -> Actions:
         yield from operator.reach_down(grasp, operator.nearest_yaw(operator.finger_yaw + style.turn, np.pi))
         yield from operator.grip(CLOSE, style.wait)
         up = np.append(operator.hand[:2], CARRY)
-        yield from operator.move(lambda up=up: up, near=0.03, most=style.speed, limit=80)
-        if operator.fingers > EMPTY:
-            yield from operator.travel(lambda: np.append(target[:2], CARRY), near=0.06)
-            yield from operator.move(lambda: raised(target, DROP), near=0.05, most=style.care, limit=40)
+        yield from operator.move(lambda up=up: up, tolerance=0.03, max_command=style.speed, max_steps=80)
+        if operator.finger_gap > EMPTY:
+            yield from operator.travel(lambda: np.append(target[:2], CARRY), tolerance=0.06)
+            yield from operator.move(lambda: raised(target, DROP), tolerance=0.05, max_command=style.care, max_steps=40)
         yield from operator.grip(OPEN, 12)
-        yield from operator.move(lambda: raised(operator.hand, 0.1), near=0.01, most=style.speed, limit=12)
+        yield from operator.move(
+            lambda: raised(operator.hand, 0.1), tolerance=0.01, max_command=style.speed, max_steps=12
+        )

@@ -18,5 +18,5 @@ def lift(operator: Operator) -> Actions:
         yield from operator.reach_down(cube, yaw)
         yield from operator.grip(CLOSE, style.wait)
         goal = raised(operator.hand, 0.15)
-        yield from operator.move(lambda goal=goal: goal, near=0.01, most=style.speed, limit=60)
+        yield from operator.move(lambda goal=goal: goal, tolerance=0.01, max_command=style.speed, max_steps=60)
         yield from operator.grip(OPEN, 12)

@@ -38,10 +38,10 @@ class Operator:
     def finger_yaw(self) -> float:
         """Of the line along which the fingers close."""
         joint = self.env.sim.model.joint_name2id(FINGER_JOINT)
-        return angle(self.env.sim.data.xaxis[joint])
+        return yaw_of(self.env.sim.data.xaxis[joint])
 
     @property
-    def fingers(self) -> float:
+    def finger_gap(self) -> float:
         """Metres between the fingertips."""
         left, right = self.env.robots[0]._ref_gripper_joint_pos_indexes["right"]
         return float(abs(self.env.sim.data.qpos[left] - self.env.sim.data.qpos[right]))
@@ -51,7 +51,8 @@ class Operator:
         return np.array(self.env.sim.data.get_body_xpos(name))
 
     def body_yaw(self, name: str) -> float:
-        return angle(self.env.sim.data.get_body_xmat(name)[:, 0])
+        """Of a body's own x axis."""
+        return yaw_of(self.env.sim.data.get_body_xmat(name)[:, 0])
 
     def nearest_yaw(self, yaw: float, period: float) -> float:
         """Of the equivalent finger yaws the nearest that the wrist can reach, with the style's turn among them."""
@@ -59,33 +60,35 @@ class Operator:
         turn = wrap(yaw - self.finger_yaw, period)
         turns = sorted((turn, turn - period, turn + period), key=abs)
         # Seen from above the gripper points down: turning it to the left turns the wrist's joint to the right.
-        able = [one for one in turns if abs(joint - one) < WRIST_LIMIT] or turns[:1]
-        return self.finger_yaw + able[0]
+        reachable = [one for one in turns if abs(joint - one) < WRIST_LIMIT] or turns[:1]
+        return self.finger_yaw + reachable[0]
 
     # ---- how it moves
 
-    def command(self, target: np.ndarray, yaw: float | None, most: float) -> np.ndarray:
+    def command(self, target: np.ndarray, yaw: float | None, max_command: float) -> np.ndarray:
         """(7,): towards a place of the hand, with the fingers along yaw and the palm down."""
         action = np.zeros(7)
         move = GAIN * (target - self.hand)
-        action[:3] = move * min(1.0, most / max(np.abs(move).max(), 1e-9))
+        action[:3] = move * min(1.0, max_command / max(np.abs(move).max(), 1e-9))
         palm = np.array(self.env.sim.data.get_site_xmat(GRIP_SITE)[:, 2])
         action[3:5] = np.clip(np.cross(palm, (0, 0, -1))[:2], -0.2, 0.2)
         if yaw is not None:
-            action[5] = np.clip(TURN_GAIN * wrap(yaw - self.finger_yaw, np.pi), -most, most)
+            action[5] = np.clip(TURN_GAIN * wrap(yaw - self.finger_yaw, np.pi), -max_command, max_command)
         action[6] = self.gripper
         return action
 
-    def move(self, place: Place, yaw: float | None = None, *, near: float, most: float, limit: int = 150) -> Actions:
-        """Follow a place until the hand is `near` it (metres), or `limit` steps have passed."""
-        for _ in range(limit):
+    def move(
+        self, place: Place, yaw: float | None = None, *, tolerance: float, max_command: float, max_steps: int = 150
+    ) -> Actions:
+        """Follow a place until the hand is within `tolerance` of it (metres), or `max_steps` steps have passed."""
+        for _ in range(max_steps):
             target = place()
             turned = yaw is None or abs(wrap(yaw - self.finger_yaw, np.pi)) < 0.1
-            if turned and np.linalg.norm(target - self.hand) < near:
+            if turned and np.linalg.norm(target - self.hand) < tolerance:
                 return
-            yield self.command(target, yaw, most)
+            yield self.command(target, yaw, max_command)
 
-    def travel(self, place: Place, yaw: float | None = None, *, near: float = 0.02) -> Actions:
+    def travel(self, place: Place, yaw: float | None = None, *, tolerance: float = 0.02) -> Actions:
         """Fast, and by a detour if that is the style."""
         if self.style.detour:
             middle = (self.hand + place()) / 2
@@ -94,8 +97,8 @@ class Operator:
             length = np.linalg.norm(aside)
             aside = aside / length if length > 0.05 else np.array([0.0, 1.0, 0.0])
             middle += self.style.detour * aside
-            yield from self.move(lambda: middle, yaw, near=0.05, most=self.style.speed, limit=60)
-        yield from self.move(place, yaw, near=near, most=self.style.speed)
+            yield from self.move(lambda: middle, yaw, tolerance=0.05, max_command=self.style.speed, max_steps=60)
+        yield from self.move(place, yaw, tolerance=tolerance, max_command=self.style.speed)
 
     def grip(self, gripper: float, steps: int) -> Actions:
         """Open or close the fingers where the hand is."""
@@ -104,18 +107,25 @@ class Operator:
         for _ in range(steps):
             yield self.command(place, None, self.style.care)
 
-    def reach_down(self, place: Place, yaw: float, *, near: float = 0.008) -> Actions:
+    def reach_down(self, place: Place, yaw: float, *, tolerance: float = 0.008) -> Actions:
         """Hover over a place and descend to it; at times beside it at first."""
         above = lambda: raised(place(), self.style.hover)
         yield from self.travel(above, yaw)
         if self.rng.random() < self.style.slip:
             miss = np.append(self.rng.normal(0, 0.02, 2), 0.02)
-            yield from self.move(lambda: place() + miss, yaw, near=0.015, most=self.style.care, limit=40)
-            yield from self.move(lambda: raised(place(), 0.05), yaw, near=0.015, most=self.style.care, limit=40)
-        yield from self.move(place, yaw, near=near, most=self.style.care, limit=100)
+            yield from self.move(
+                lambda: place() + miss, yaw, tolerance=0.015, max_command=self.style.care, max_steps=40
+            )
+            yield from self.move(
+                lambda: raised(place(), 0.05), yaw, tolerance=0.015, max_command=self.style.care, max_steps=40
+            )
+        yield from self.move(place, yaw, tolerance=tolerance, max_command=self.style.care, max_steps=100)
 
-    def spoiled(self, actions: Actions) -> Actions:
-        """The actions (7,) float32 with the style's noise and pauses; the gripper's stays."""
+    def perturbed(self, actions: Actions) -> Actions:
+        """The actions (7,) float32 with the style's noise and pauses; the gripper's stays.
+
+        The noise of turns is halved at every step: it has a third of the moves' deviation, and is less smooth.
+        """
         noise = np.zeros(6)
         for action in actions:
             while self.rng.random() < self.style.pause:
@@ -133,8 +143,8 @@ def raised(place: np.ndarray, height: float) -> np.ndarray:
     return place + np.array([0.0, 0.0, height])
 
 
-def angle(direction: np.ndarray) -> float:
-    """Of a direction (3,) seen from above."""
+def yaw_of(direction: np.ndarray) -> float:
+    """The angle of a direction (3,) seen from above."""
     return float(np.arctan2(direction[1], direction[0]))
 
 

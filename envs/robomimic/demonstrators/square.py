@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.robomimic.demonstrators.operator import CLOSE, OPEN, Actions, Operator, angle, raised, wrap
+from envs.robomimic.demonstrators.operator import CLOSE, OPEN, Actions, Operator, raised, wrap, yaw_of
 
 NUT, PEG = "SquareNut_main", "peg1"
 HANDLE = "SquareNut_handle_site"
@@ -17,15 +17,17 @@ def square(operator: Operator) -> Actions:
     style = operator.style
     handle = lambda: np.array(operator.env.sim.data.get_site_xpos(HANDLE))
     while True:
-        along = angle(handle() - operator.body(NUT))
+        along = yaw_of(handle() - operator.body(NUT))
         yield from operator.reach_down(handle, operator.nearest_yaw(along + np.pi / 2, np.pi))
         yield from operator.grip(CLOSE, style.wait)
         up = raised(operator.hand, CARRY - operator.body(NUT)[2])
-        yield from operator.move(lambda up=up: up, near=0.02, most=style.speed, limit=80)
-        if operator.fingers > EMPTY:
+        yield from operator.move(lambda up=up: up, tolerance=0.02, max_command=style.speed, max_steps=80)
+        if operator.finger_gap > EMPTY:
             yield from _put_over(operator)
         yield from operator.grip(OPEN, 12)
-        yield from operator.move(lambda: raised(operator.hand, 0.1), near=0.01, most=style.speed, limit=15)
+        yield from operator.move(
+            lambda: raised(operator.hand, 0.1), tolerance=0.01, max_command=style.speed, max_steps=15
+        )
 
 
 def _put_over(operator: Operator) -> Actions:
@@ -33,6 +35,6 @@ def _put_over(operator: Operator) -> Actions:
     peg = operator.body(PEG)[:2]
     goal = lambda height: lambda: operator.hand + np.append(peg, height) - operator.body(NUT)
     yaw = operator.finger_yaw + wrap(-operator.body_yaw(NUT), np.pi / 2)
-    yield from operator.travel(goal(CARRY), yaw, near=0.02)
-    yield from operator.move(goal(CARRY), yaw, near=CENTRED, most=operator.style.care, limit=60)
-    yield from operator.move(goal(DOWN), yaw, near=0.01, most=operator.style.care, limit=50)
+    yield from operator.travel(goal(CARRY), yaw, tolerance=0.02)
+    yield from operator.move(goal(CARRY), yaw, tolerance=CENTRED, max_command=operator.style.care, max_steps=60)
+    yield from operator.move(goal(DOWN), yaw, tolerance=0.01, max_command=operator.style.care, max_steps=50)

@@ -151,6 +151,10 @@ def test_what_is_missing_is_one_line_with_the_way_out(monkeypatch):
         install.require("h5py")
 
 
+def test_tests_are_skipped_without_any_of_them():
+    assert set(needs.ROBOMIMIC) == set(install.NEEDED)
+
+
 def test_the_way_out_is_what_make_installs():
     """Of the same packages, and robosuite in the same version."""
     lock = (ROOT / "requirements-robomimic.txt").read_text().splitlines()
