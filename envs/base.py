@@ -33,7 +33,7 @@ class Domain(NamedTuple):
     horizon: int  # chunk length H
     default_task: int  # where only the domain is named
     num_tasks: int
-    benchmark: bool  # a column of the papers' tables; the others serve tests and demos
+    benchmark: bool  # a column of the papers' tables; a suite's others serve tests and demos, if it has any such
 
     def task_name(self, task: int) -> str:
         """The task's full name, for example puzzle-4x4-play-singletask-task4-v0."""
