@@ -19,7 +19,7 @@ from experiments.analysis.cells import (
     values,
     with_alls,
 )
-from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
+from experiments.analysis.published import PAPER, PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
 from experiments.analysis.rows import MISSING, Source, groups
 from trqam_jax.errors import UserError
 
