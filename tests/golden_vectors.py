@@ -10,8 +10,11 @@ import numpy as np
 from flax import traverse_util
 
 import agents
+from agents import edits
+from agents.shared import flow_chunks
 from trqam_jax.adjoint import lean_regression
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.entropy import tanh_sample
 from trqam_jax.networks import bind
 from trqam_jax.train_state import TrainState
 from trqam_jax.trust_region import Dual
@@ -54,8 +57,9 @@ SETTINGS = {
     "n_bridge": "n_bridge",
 }
 
-#: Names of layers that this suite calls otherwise.
+#: Names of layers that this suite calls otherwise, and of one agent's networks.
 LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
+NETWORKS = {"fedit": {"alpha": "edit_alpha"}}
 
 
 class Case(NamedTuple):
@@ -76,12 +80,12 @@ class Vectors:
 
     def tree(self, root):
         """{network: parameters}; the wrapping module's name is dropped, which this suite's networks do not have."""
-        flat = {}
+        flat, names = {}, NETWORKS.get(self.meta["agent_name"], {})
         for path, value in self.arrays.items():
             parts = path.split("/")
             if parts[0] == root:
                 inner = [LAYERS.get(p, p) for p in parts[2:] if p not in ("mlp", "value_net", "MLP_0")]
-                flat[(parts[1], *inner)] = jnp.asarray(value)
+                flat[(names.get(parts[1], parts[1]), *inner)] = jnp.asarray(value)
         return traverse_util.unflatten_dict(flat)
 
     def group(self, root, update=None):
@@ -139,12 +143,24 @@ def check_adjoints(case, file, inv_temp=1.0):
     assert_close(regression.adjoints, vectors.arrays["out/lean_adjoints"], "adjoints")
 
 
-def check_acting(case, file):
-    """Actions of the policy, from one noise per observation."""
+def check_edits(case, file, flow):
+    """Edits of the actions of the network `flow`, by the file's normal draws: e = tanh u and log pi(e)."""
     vectors = Vectors(file)
-    agent, noise = vectors.load(case.agent), vectors.group("noise")["policy_noise"]
+    agent, noise, observations = vectors.load(case.agent), vectors.noise(case), vectors.batch().observations
     with jax.default_matmul_precision("highest"):
-        actions = agent.sample(vectors.batch().observations, noise[None])
+        chunks = flow_chunks(agent, flow, observations, noise["edit_x0"])
+        heads = bind(edits.edit_network(agent), agent.train.params["edit_actor"], observations)(chunks)
+        edit, log_prob = tanh_sample(*heads, noise["edit"])
+    assert_close(edit, vectors.arrays["out/edit"], "edits")
+    assert_close(log_prob, vectors.arrays["out/edit_log_prob"], "log density")
+
+
+def check_acting(case, file, draws=("policy_noise",)):
+    """Actions of the policy, from one noise per observation, or from several draws."""
+    vectors = Vectors(file)
+    agent, noise = vectors.load(case.agent), vectors.group("noise")
+    with jax.default_matmul_precision("highest"):
+        actions = agent.sample(vectors.batch().observations, *(noise[draw][None] for draw in draws))
     assert_close(actions, vectors.arrays["out/policy_action"], "actions")
 
 
