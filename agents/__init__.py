@@ -4,11 +4,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from agents.bam import BAM
 from agents.bc import BC
 from agents.cgql import CGQL
 from agents.cgql_linex import CGQLLinex
 from agents.cgql_mse import CGQLMSE
 from agents.dsrl import DSRL
+from agents.fawac import FAWAC
+from agents.fbrac import FBRAC
+from agents.fedit import FEdit
 from agents.fql import FQL
 from agents.ifql import IFQL
 from agents.qam import QAM
@@ -32,6 +36,10 @@ AGENTS: dict[str, type[AbstractAgent]] = {
     "qam_edit": QAMEdit,
     "qam_fql": QAMFQL,
     "fql": FQL,
+    "fedit": FEdit,
+    "fbrac": FBRAC,
+    "fawac": FAWAC,
+    "bam": BAM,
     "sqam": SQAM,
     "dsrl": DSRL,
     "cgql": CGQL,

@@ -88,7 +88,14 @@ def flow_chunks(
     agent: AbstractAgent, flow: str, observations: Float[Array, "B O"], noise: Float[Array, "*n B D"]
 ) -> Float[Array, "*n B D"]:
     """Clipped endpoints of the ODE of the online network `flow`."""
-    velocity = bind(agent.flow_network, agent.train.params[flow], observations)
+    return ode_chunks(agent, agent.train.params[flow], observations, noise)
+
+
+def ode_chunks(
+    agent: AbstractAgent, params: Params, observations: Float[Array, "B O"], noise: Float[Array, "*n B D"]
+) -> Float[Array, "*n B D"]:
+    """Clipped endpoints of the ODE of a flow with these parameters."""
+    velocity = bind(agent.flow_network, params, observations)
     return jnp.clip(sample_ode(velocity, noise, agent.config.flow_steps), -1, 1)
 
 

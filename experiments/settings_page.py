@@ -38,7 +38,8 @@ only resumed with the same value; **length** that a finished run can be continue
 Single whole numbers may be written `100_000` or `1e5`, lists `256,256`. A float of an agent may have several values:
 `--config.agent.inv_temp=1,3,10` trains one replica for each, and several such settings the product of their values. Two
 exceptions, of which `sweep.py` makes runs of their own: `learning_rate`, which behaviour cloning uses too (unless
-`--bc_steps=0`), and a 0 that leaves out a network (`edit_scale`, `fql_alpha`).
+`--bc_steps=0`), and a 0 that leaves out a network (QAM-E's `edit_scale`,
+QAM-F's `fql_alpha`).
 """
 
 

@@ -10,9 +10,12 @@ import numpy as np
 from flax import traverse_util
 
 import agents
+from agents import edits
+from agents.shared import flow_chunks
 from trqam_jax.adjoint import lean_regression
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.data import assemble_repeated
+from trqam_jax.entropy import tanh_sample
 from trqam_jax.networks import bind
 from trqam_jax.train_state import TrainState
 from trqam_jax.trust_region import Dual
@@ -63,6 +66,7 @@ SETTINGS = {
 LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
 #: Of single methods: names of networks and layers, None for a wrapping module. UNUSED: layers that never move.
 OF_AGENT = {
+    "fedit": {"alpha": "edit_alpha"},
     "rql": {"value": "critic", "target_value": "target_critic", "actor_net": None, "mean_net": "Dense_3"},
 }
 UNUSED = {"rql": {"log_std_net"}}
@@ -165,12 +169,24 @@ def check_adjoints(case, file, inv_temp=1.0):
     assert_close(regression.adjoints, vectors.arrays["out/lean_adjoints"], "adjoints")
 
 
-def check_acting(case, file):
-    """Actions of the policy, from one noise per observation."""
+def check_edits(case, file, flow):
+    """Edits of the actions of the network `flow`, by the file's normal draws: e = tanh u and log pi(e)."""
     vectors = Vectors(file)
-    agent, noise = vectors.load(case.agent), vectors.group("noise")["policy_noise"]
+    agent, noise, observations = vectors.load(case.agent), vectors.noise(case), vectors.batch().observations
     with jax.default_matmul_precision("highest"):
-        actions = agent.sample(vectors.batch().observations, noise[None])
+        chunks = flow_chunks(agent, flow, observations, noise["edit_x0"])
+        heads = bind(edits.edit_network(agent), agent.train.params["edit_actor"], observations)(chunks)
+        edit, log_prob = tanh_sample(*heads, noise["edit"])
+    assert_close(edit, vectors.arrays["out/edit"], "edits")
+    assert_close(log_prob, vectors.arrays["out/edit_log_prob"], "log density")
+
+
+def check_acting(case, file, draws=("policy_noise",)):
+    """Actions of the policy, from one noise per observation, or from several draws."""
+    vectors = Vectors(file)
+    agent, noise = vectors.load(case.agent), vectors.group("noise")
+    with jax.default_matmul_precision("highest"):
+        actions = agent.sample(vectors.batch().observations, *(noise[draw][None] for draw in draws))
     assert_close(actions, vectors.arrays["out/policy_action"], "actions")
 
 

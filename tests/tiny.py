@@ -52,6 +52,12 @@ def agent(name, **overrides):
     return agents.AGENTS[name].create(jax.random.key(0), SPEC, config(name, **{"clip_norm": None, **overrides}))
 
 
+def cloned(name, **overrides):
+    """The same, started from a BC policy: (the agent of behaviour cloning, the agent)."""
+    cloner = agent("bc")
+    return cloner, agent(name, **overrides).load_pretrained(cloner.train.params["actor"])
+
+
 def batch(size=16):
     return sample(dataset(), jnp.int32(0), jax.random.key(1), size, SPEC.horizon, 0.99)
 

@@ -30,8 +30,15 @@ def flow_matching_loss(
 
     valid: the windows' weights, whose zeros count in the average.
     """
+    return jnp.mean(valid * flow_matching_errors(velocity, x1, x0, t))
+
+
+def flow_matching_errors(
+    velocity: Field, x1: Float[Array, "B D"], x0: Float[Array, "B D"], t: Float[Array, "B 1"]
+) -> Float[Array, " B"]:
+    """Mean of |v(x_t, t) - (x1 - x0)|^2 over dimensions."""
     error = velocity(interpolate(x0, x1, t), t) - (x1 - x0)
-    return jnp.mean(valid * jnp.square(error).mean(-1))
+    return jnp.square(error).mean(-1)
 
 
 def sample_ode(velocity: Field, x0: Float[Array, "*n D"], num_steps: int) -> Float[Array, "*n D"]:

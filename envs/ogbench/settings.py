@@ -65,6 +65,18 @@ _QAM_RELEASE: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "fql": {
         "alpha": dict(p33=300, scene=300, c2=300, al=3, hm=30, c3=30, c4=100, p44=1, ag=3, hl=30),
     },
+    "fedit": {
+        "edit_scale": dict(p33=0.2, scene=0.2, c2=0.2, al=0.2, hm=0.5, c3=0.3, c4=0.4, p44=0.8, ag=0.3, hl=0.1),
+    },
+    "fbrac": {
+        "alpha": dict(p33=0.03, scene=100, c2=0.1, al=0.1, hm=30, c3=0.03, c4=1, p44=0.3, ag=0.1, hl=10),
+    },
+    "fawac": {
+        "inv_temp": dict(p33=0.8, scene=6.4, c2=0.8, al=6.4, hm=6.4, c3=0.8, c4=0.8, p44=0.8, ag=0.8, hl=0.8),
+    },
+    "bam": {
+        "inv_temp": dict(p33=10, scene=10, c2=10, al=30, hm=10, c3=30, c4=10, p44=30, ag=30, hl=30),
+    },
     "dsrl": {
         "noise_scale": dict(p33=1, scene=0.4, c2=1, al=0.8, hm=0.6, c3=1.4, c4=1.4, p44=1, ag=1.2, hl=0.8),
     },

@@ -10,6 +10,7 @@ import tiny
 
 import agents
 from agents import matching
+from agents.edits import edit_network
 from agents.fql import FQL
 from agents.shared import flow_chunks, one_step_losses
 from trqam_jax.adjoint import bridge_regression, lean_adjoint
@@ -20,12 +21,14 @@ KEY = jax.random.key(3)
 OBSERVATIONS = jax.random.normal(jax.random.key(7), (5, tiny.SPEC.observation_dim))
 
 
-@pytest.mark.parametrize("name", ["trqam", "trqam_external", "qam", "qam_edit", "qam_fql", "fql", "sqam"])
+@pytest.mark.parametrize(
+    "name", ["trqam", "trqam_external", "qam", "qam_edit", "qam_fql", "fql", "fedit", "fbrac", "fawac", "bam", "sqam"]
+)
 def test_the_best_of_n_is_the_candidate_of_the_highest_mean_critic(name):
     """A candidate is what the policy does from one noise; the critics are the online ones."""
     agent = tiny.agent(name, best_of_n=4)
     draws = [jax.random.normal(key, (4, 5, tiny.SPEC.chunk_dim)) for key in jax.random.split(KEY, 2)]
-    draws = draws if name == "qam_edit" else draws[:1]
+    draws = draws if name in ("qam_edit", "fedit") else draws[:1]
     sample = jax.jit(type(agent).sample)
     chosen = sample(agent, OBSERVATIONS, *draws)
     candidates = jnp.stack([sample(agent, OBSERVATIONS, *(draw[i : i + 1] for draw in draws)) for i in range(4)])
@@ -43,7 +46,7 @@ def test_an_edit_moves_the_flows_action_by_at_most_its_scale():
     noise, eps = (jax.random.normal(key, (1, 5, tiny.SPEC.chunk_dim)) for key in jax.random.split(KEY))
     chunks = flow_chunks(agent, "actor_fast", OBSERVATIONS, noise)[0]
     edited = agent.sample(OBSERVATIONS, noise, eps)
-    mean, log_std = bind(agent.edit_network, agent.train.params["edit_actor"], OBSERVATIONS)(chunks)
+    mean, log_std = bind(edit_network(agent), agent.train.params["edit_actor"], OBSERVATIONS)(chunks)
     by_hand = jnp.clip(chunks + 0.25 * jnp.tanh(mean + jnp.exp(log_std) * eps[0]), -1, 1)
     np.testing.assert_allclose(edited, by_hand, atol=1e-6)
     assert 0.1 < jnp.abs(edited - chunks).max() <= 0.25 + 1e-6

@@ -1,19 +1,6 @@
 """QAM-E against the released implementation's reference vectors."""
 
-import jax
-from golden_vectors import (
-    Case,
-    Vectors,
-    assert_close,
-    check_adjoints,
-    check_four_updates,
-    check_gradients,
-    check_one_update,
-)
-
-from agents.shared import flow_chunks
-from trqam_jax.entropy import tanh_sample
-from trqam_jax.networks import bind
+from golden_vectors import Case, check_adjoints, check_edits, check_four_updates, check_gradients, check_one_update
 
 CASE = Case(
     "qam_edit",
@@ -45,15 +32,7 @@ def test_path_and_adjoints():
 
 
 def test_edits():
-    """Of the fine-tuned flow's actions, by the file's normal draws: e = tanh u and log pi(e)."""
-    vectors = Vectors("qam_edit")
-    agent, noise, observations = vectors.load("qam_edit"), vectors.noise(CASE), vectors.batch().observations
-    with jax.default_matmul_precision("highest"):
-        chunks = flow_chunks(agent, "actor_fast", observations, noise["edit_x0"])
-        heads = bind(agent.edit_network, agent.train.params["edit_actor"], observations)(chunks)
-        edits, log_prob = tanh_sample(*heads, noise["edit"])
-    assert_close(edits, vectors.arrays["out/edit"], "edits")
-    assert_close(log_prob, vectors.arrays["out/edit_log_prob"], "log density")
+    check_edits(CASE, "qam_edit", "actor_fast")
 
 
 def test_one_update():

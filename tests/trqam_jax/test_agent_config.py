@@ -99,6 +99,7 @@ def test_widths_of_policies_and_critics_may_differ():
     assert shapes["actor_fast"]["Dense_0"]["bias"] == shapes["actor_slow"]["Dense_0"]["bias"] == (5,)
     assert shapes["critic"]["Dense_1"]["bias"] == (2, 7)
     others = {"dsrl": "actor", "fql": "actor_onestep_flow", "qam_edit": "edit_actor", "qam_fql": "one_step_actor"}
+    others |= {"fedit": "edit_actor", "fbrac": "actor_flow"}
     for name, policy in others.items():
         params = tiny.agent(name, actor_hidden_dims=(5,), critic_hidden_dims=(6, 7)).train.params
         assert params[policy]["Dense_0"]["bias"].shape == (5,)
