@@ -52,10 +52,21 @@ SETTINGS = {
     "alpha": "alpha",
     "gap_reg_coef": "gap_coef",
     "n_bridge": "n_bridge",
+    "diffusion_steps": "diffusion_steps",
+    "time_dim": "time_dim",
+    "alpha_actor": "alpha_actor",
+    "actor_noise": "actor_noise",
+    "actor_noise_clip": "actor_noise_clip",
+    "actor_freq": "actor_freq",
 }
 
+#: Modules of the files that wrap others, which this suite's networks do not have.
+WRAPPERS = ("mlp", "value_net", "MLP_0", "actor_net")
 #: Names of layers that this suite calls otherwise.
-LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
+LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std", "mean_net": "mean"}
+#: A noise predictor's parts; one of two MLPs is no wrapper. Its frequencies have a second axis of length one.
+NOISE_PREDICTOR = {"MLP_0": "condition", "MLP_1": "main"}
+FREQUENCIES = ("FourierFeatures_0", "kernel")
 
 
 class Case(NamedTuple):
@@ -75,13 +86,20 @@ class Vectors:
         self.meta = json.loads(str(self.arrays["meta"]))
 
     def tree(self, root):
-        """{network: parameters}; the wrapping module's name is dropped, which this suite's networks do not have."""
+        """{network: parameters}, by this suite's names."""
         flat = {}
-        for path, value in self.arrays.items():
-            parts = path.split("/")
-            if parts[0] == root:
-                inner = [LAYERS.get(p, p) for p in parts[2:] if p not in ("mlp", "value_net", "MLP_0")]
-                flat[(parts[1], *inner)] = jnp.asarray(value)
+        paths = [path.split("/") for path in self.arrays if path.startswith(f"{root}/")]
+        noise_predictors = {network for _, network, *layers in paths if tuple(layers) == FREQUENCIES}
+        for path in paths:
+            _, network, *layers = path
+            value = jnp.asarray(self.arrays["/".join(path)])
+            if tuple(layers) == FREQUENCIES:
+                layers, value = ["frequencies"], value[:, 0]
+            elif network in noise_predictors:
+                layers = [NOISE_PREDICTOR.get(layer, layer) for layer in layers]
+            else:
+                layers = [LAYERS.get(layer, layer) for layer in layers if layer not in WRAPPERS]
+            flat[(network, *layers)] = value
         return traverse_util.unflatten_dict(flat)
 
     def group(self, root, update=None):
@@ -111,6 +129,11 @@ class Vectors:
             ours: self.meta[theirs] for theirs, ours in SETTINGS.items() if theirs in self.meta and ours in settings
         }
         return AgentConfig.create(settings, {**values, **overrides})
+
+    def number(self, update=0):
+        """Of the update, from 1, as the agent is told it; where averages move at every second one, the file says so."""
+        moves = self.meta.get("full_update", {})
+        return jnp.int32(update + 1 if len(moves) != 1 else 1 + moves[0])
 
     def load(self, agent, **overrides):
         """The agent with the file's parameters; a fresh one says which networks and averages it has."""
@@ -151,7 +174,7 @@ def check_acting(case, file):
 def check_one_update(case, file):
     """Losses, new parameters and new averages. Returns the new agent."""
     vectors = Vectors(file)
-    agent = vectors.load(case.agent)
+    agent = vectors.load(case.agent).at_step(vectors.number())
     with jax.default_matmul_precision("highest"):
         new, info = jax.jit(type(agent).step)(agent, vectors.batch(), vectors.noise(case))
     for name, expected in vectors.info(case).items():
@@ -177,7 +200,9 @@ def check_four_updates(case, file):
     step = jax.jit(type(agent).step)
     for update in range(vectors.meta["updates"]):
         with jax.default_matmul_precision("highest"):
-            agent, info = step(agent, vectors.batch(update), vectors.noise(case, update))
+            agent, info = step(
+                agent.at_step(vectors.number(update)), vectors.batch(update), vectors.noise(case, update)
+            )
         for name, expected in vectors.info(case, update).items():
             assert_close(info[name], expected, f"{update} {name}")
     assert_state_close(agent.train, vectors)
