@@ -9,6 +9,7 @@ from agents.bc import BC
 from agents.cgql import CGQL
 from agents.cgql_linex import CGQLLinex
 from agents.cgql_mse import CGQLMSE
+from agents.dac import DAC
 from agents.dsrl import DSRL
 from agents.fawac import FAWAC
 from agents.fbrac import FBRAC
@@ -18,6 +19,8 @@ from agents.ifql import IFQL
 from agents.qam import QAM
 from agents.qam_edit import QAMEdit
 from agents.qam_fql import QAMFQL
+from agents.qsm import QSM
+from agents.rebrac import ReBRAC
 from agents.rlpd import RLPD
 from agents.rql import RQL
 from agents.shared import NO_CLIP
@@ -46,6 +49,9 @@ AGENTS: dict[str, type[AbstractAgent]] = {
     "cgql_mse": CGQLMSE,
     "cgql_linex": CGQLLinex,
     "ifql": IFQL,
+    "qsm": QSM,
+    "dac": DAC,
+    "rebrac": ReBRAC,
     "rlpd": RLPD,
     "rql": RQL,
 }
@@ -60,7 +66,7 @@ SHARED: dict[str, Setting] = {
     "critic_hidden_dims": Setting(
         None, "those of critics and values; None: hidden_dims", low=1, optional=True, type=tuple, since="0.2"
     ),
-    "actor_layer_norm": Setting(False, "layer norm in flows and one-step policies; critics always have it"),
+    "actor_layer_norm": Setting(False, "layer norm in policies, but not in tanh-Gaussian ones; critics always have it"),
     "num_critics": Setting(10, "critics of the ensemble", low=1),
     "rho": Setting(0.5, "pessimism: ensemble standard deviations subtracted from the target's mean", low=0.0),
     "tau": Setting(0.005, "step of the Polyak averages", low=0.0, high=1.0),

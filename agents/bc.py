@@ -1,4 +1,4 @@
-"""Behaviour cloning of a flow policy by flow matching: the pretrained policy every method starts from."""
+"""Behaviour cloning of a flow policy by flow matching: the pretrained policy that methods with a flow start from."""
 
 from typing import ClassVar
 

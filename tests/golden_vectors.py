@@ -60,16 +60,27 @@ SETTINGS = {
     "expectile": "expectile",
     "ema": "actor_decay",
     "ensemble_ct": "num_critics",
+    "diffusion_steps": "diffusion_steps",
+    "time_dim": "time_dim",
+    "alpha_actor": "alpha_actor",
+    "actor_noise": "actor_noise",
+    "actor_noise_clip": "actor_noise_clip",
+    "actor_freq": "actor_freq",
 }
 
+#: Modules of the files that wrap others, which this suite's networks do not have.
+WRAPPERS = ("mlp", "value_net", "MLP_0", "actor_net")
 #: Names of layers that this suite calls otherwise.
-LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
-#: Of single methods: names of networks and layers, None for a wrapping module. UNUSED: layers that never move.
+LAYERS = {"OutputDenseMean": "mean", "OutputDenseLogStd": "log_std", "mean_net": "mean"}
+#: Of single methods: names of networks and layers. UNUSED: layers that never move.
 OF_AGENT = {
     "fedit": {"alpha": "edit_alpha"},
-    "rql": {"value": "critic", "target_value": "target_critic", "actor_net": None, "mean_net": "Dense_3"},
+    "rql": {"value": "critic", "target_value": "target_critic", "mean_net": "Dense_3"},
+    "dcgql": {"MLP_0": "condition", "MLP_1": "main"},
 }
 UNUSED = {"rql": {"log_std_net"}}
+#: Where a noise predictor has its frequencies, with a second axis of length one.
+FREQUENCIES = ("FourierFeatures_0", "kernel")
 
 
 class Case(NamedTuple):
@@ -89,15 +100,19 @@ class Vectors:
         self.meta = json.loads(str(self.arrays["meta"]))
 
     def tree(self, root):
-        """{network: parameters}; the wrapping module's name is dropped, which this suite's networks do not have."""
-        names = dict.fromkeys(("mlp", "value_net", "MLP_0")) | LAYERS | OF_AGENT.get(self.meta["agent_name"], {})
+        """{network: parameters}, by this suite's names."""
+        names = dict.fromkeys(WRAPPERS) | LAYERS | OF_AGENT.get(self.meta["agent_name"], {})
         unused = UNUSED.get(self.meta["agent_name"], set())
         flat = {}
         for path, value in self.arrays.items():
             first, *parts = path.split("/")
-            if first == root and not unused & set(parts):
-                inner = [names.get(part, part) for part in parts]
-                flat[tuple(part for part in inner if part is not None)] = jnp.asarray(value)
+            if first != root or unused & set(parts):
+                continue
+            value = jnp.asarray(value)
+            if tuple(parts[1:]) == FREQUENCIES:
+                parts, value = [parts[0], "frequencies"], value[:, 0]
+            inner = [names.get(part, part) for part in parts]
+            flat[tuple(part for part in inner if part is not None)] = value
         return traverse_util.unflatten_dict(flat)
 
     def group(self, root, update=None):
@@ -141,6 +156,11 @@ class Vectors:
             ours: self.meta[theirs] for theirs, ours in SETTINGS.items() if theirs in self.meta and ours in settings
         }
         return AgentConfig.create(settings, {**values, **overrides})
+
+    def number(self, update=0):
+        """Of the update, from 1, as the agent is told it; where averages move at every second one, the file says so."""
+        moves = self.meta.get("full_update", {})
+        return jnp.int32(update + 1 if len(moves) != 1 else 1 + moves[0])
 
     def load(self, agent, **overrides):
         """The agent with the file's parameters; a fresh one says which networks and averages it has."""
@@ -193,7 +213,7 @@ def check_acting(case, file, draws=("policy_noise",)):
 def check_one_update(case, file):
     """Losses, new parameters and new averages. Returns the new agent."""
     vectors = Vectors(file)
-    agent = vectors.load(case.agent)
+    agent = vectors.load(case.agent).at_step(vectors.number())
     with jax.default_matmul_precision("highest"):
         new, info = jax.jit(type(agent).step)(agent, vectors.batch(), vectors.noise(case))
     for name, expected in vectors.info(case).items():
@@ -219,7 +239,9 @@ def check_four_updates(case, file):
     step = jax.jit(type(agent).step)
     for update in range(vectors.meta["updates"]):
         with jax.default_matmul_precision("highest"):
-            agent, info = step(agent, vectors.batch(update), vectors.noise(case, update))
+            agent, info = step(
+                agent.at_step(vectors.number(update)), vectors.batch(update), vectors.noise(case, update)
+            )
         for name, expected in vectors.info(case, update).items():
             assert_close(info[name], expected, f"{update} {name}")
     assert_state_close(agent.train, vectors)

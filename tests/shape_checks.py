@@ -3,8 +3,8 @@
 from beartype import beartype
 
 _LIBRARY = (
-    *("adjoint", "agent", "agent_config", "critic", "data", "entropy", "flow", "guidance", "networks", "replay"),
-    *("sde", "stats", "streams", "train_state", "trust_region", "types"),
+    *("adjoint", "agent", "agent_config", "critic", "data", "diffusion", "entropy", "flow", "guidance", "networks"),
+    *("replay", "sde", "stats", "streams", "train_state", "trust_region", "types"),
 )
 #: The modules whose functions are checked.
 MODULES = ["agents", *(f"trqam_jax.{name}" for name in _LIBRARY)]

@@ -10,6 +10,8 @@ from trqam_jax.types import Array, Batch, Scalar
 
 def pessimistic(qs: Float[Array, "Q B"], rho: Scalar) -> Float[Array, " B"]:
     """Mean minus rho standard deviations (ddof 0) over the ensemble."""
+    if len(qs) == 1:  # no deviation, and none whose gradient would not be a number
+        return qs[0]
     return qs.mean(0) - rho * qs.std(0)
 
 

@@ -1,13 +1,14 @@
 """The networks of all methods: the only file that imports linen.
 
-Dense, GELU (tanh approximation), then layer norm where there is one; Glorot-uniform kernels, zero biases. Layer norm is
-always in critics, and in flow networks where the benchmark's table says so.
+Dense, GELU (tanh approximation; mish in noise predictors), then layer norm where there is one; Glorot-uniform kernels,
+zero biases. Layer norm is always in critics, and in flow networks where the benchmark's table says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -18,8 +19,14 @@ Network = nn.Module
 Times = Float[Array, ""] | Float[Array, "*t 1"] | float  # scalar, or one per row
 
 
-def _dense(width: int, name: str | None = None) -> nn.Dense:
-    return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name)
+def _dense(width: int, name: str | None = None, variance: float = 1.0) -> nn.Dense:
+    """variance: of the kernel's start, as a multiple of Glorot's."""
+    kernel_init = nn.initializers.variance_scaling(variance, "fan_avg", "uniform")
+    return nn.Dense(width, kernel_init=kernel_init, name=name)
+
+
+def _gelu(x: Float[Array, "*n W"]) -> Float[Array, "*n W"]:
+    return nn.gelu(x, approximate=True)
 
 
 def _join(*inputs: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -28,18 +35,27 @@ def _join(*inputs: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.concatenate([jnp.broadcast_to(x, (*leading, x.shape[-1])) for x in inputs], -1)
 
 
-def _hidden(x: Float[Array, "*n I"], hidden_dims: Sequence[int], layer_norm: bool) -> Float[Array, "*n W"]:
+def _hidden(
+    x: Float[Array, "*n I"],
+    hidden_dims: Sequence[int],
+    layer_norm: bool,
+    activation: Callable[[Array], Array] = _gelu,
+) -> Float[Array, "*n W"]:
     for width in hidden_dims:
-        x = nn.gelu(_dense(width)(x), approximate=True)
+        x = activation(_dense(width)(x))
         if layer_norm:
             x = nn.LayerNorm(epsilon=1e-6)(x)
     return x
 
 
 def _mlp(
-    x: Float[Array, "*n I"], hidden_dims: Sequence[int], out_dim: int, layer_norm: bool
+    x: Float[Array, "*n I"],
+    hidden_dims: Sequence[int],
+    out_dim: int,
+    layer_norm: bool,
+    activation: Callable[[Array], Array] = _gelu,
 ) -> Float[Array, "*n {out_dim}"]:
-    x = _hidden(x, hidden_dims, layer_norm)
+    x = _hidden(x, hidden_dims, layer_norm, activation)
     return _dense(out_dim)(x)  # linen numbers layers in the order of their construction
 
 
@@ -65,6 +81,52 @@ class OneStep(nn.Module):
     @nn.compact
     def __call__(self, observations: Float[Array, "*b O"], noise: Float[Array, "*n D"]) -> Float[Array, "*m D"]:
         return _mlp(_join(observations, noise), self.hidden_dims, self.chunk_dim, self.layer_norm)
+
+
+class _MishMLP(nn.Module):
+    hidden_dims: Sequence[int]
+    out_dim: int
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n I"]) -> Float[Array, "*n {self.out_dim}"]:
+        return _mlp(x, self.hidden_dims, self.out_dim, self.layer_norm, jax.nn.mish)
+
+
+class NoisePredictor(nn.Module):
+    """Noise eps(s, x, t) of a diffusion policy at its step t = 1 .. T; leading axes broadcast.
+
+    The step enters by learnable Fourier features, through an MLP of its own: the policy's widths, the last one linear,
+    and no layer norm.
+    """
+
+    hidden_dims: Sequence[int]
+    chunk_dim: int
+    time_dim: int  # Fourier features, half of them cosines
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, observations: Float[Array, "*b O"], x: Float[Array, "*n D"], t: Times) -> Float[Array, "*m D"]:
+        frequencies = self.param("frequencies", nn.initializers.normal(0.2), (self.time_dim // 2,))
+        angles = 2 * jnp.pi * jnp.atleast_1d(t) * frequencies
+        features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+        *hidden, last = self.hidden_dims
+        condition = _MishMLP(hidden, last, name="condition")(features)
+        inputs = _join(x, observations, condition)
+        return _MishMLP(self.hidden_dims, self.chunk_dim, self.layer_norm, name="main")(inputs)
+
+
+class Deterministic(nn.Module):
+    """Deterministic policy s -> chunk in [-1, 1]; its last layer starts with a hundredth of Glorot's variance."""
+
+    hidden_dims: Sequence[int]
+    chunk_dim: int
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, observations: Float[Array, "*n O"]) -> Float[Array, "*n D"]:
+        x = _hidden(observations, self.hidden_dims, self.layer_norm)
+        return jnp.tanh(_dense(self.chunk_dim, "mean", variance=0.01)(x))
 
 
 class Value(nn.Module):

@@ -83,6 +83,19 @@ _QAM_RELEASE: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "ifql": {
         "kappa": dict(p33=0.95, scene=0.9, c2=0.9, al=0.9, hm=0.7, c3=0.95, c4=0.95, p44=0.9, ag=0.8, hl=0.8),
     },
+    "qsm": {
+        "inv_temp": dict(p33=10, scene=3, c2=1, al=10, hm=10, c3=10, c4=1, p44=10, ag=10, hl=10),
+        "alpha": dict(p33=30, scene=30, c2=10, al=10, hm=30, c3=10, c4=10, p44=1, ag=10, hl=30),
+    },
+    "dac": {
+        "alpha": dict(p33=1, scene=1, c2=3, al=0.3, hm=1, c3=0.3, c4=1, p44=1, ag=0.3, hl=0.3),
+    },
+    "rebrac": {
+        "alpha_actor": dict(
+            p33=0.1, scene=0.03, c2=0.01, al=0.01, hm=0.01, c3=0.01, c4=0.01, p44=0.01, ag=0.01, hl=0.01
+        ),
+        "actor_noise": dict(p33=0, scene=0, c2=0, al=0, hm=0, c3=0.2, c4=0.2, p44=0.2, ag=0, hl=0.1),
+    },
     "cgql": {
         "guidance_coef": dict(p33=0.1, scene=0.1, c2=0.01, al=0.1, hm=0.01, c3=0.1, c4=0.1, p44=0.1, ag=0.1, hl=0.01),
     },

@@ -75,9 +75,8 @@ def plot(path: pathlib.Path, run: Run) -> None:
 
     evals, train = run.eval, run.train
     trust_region = "kl_budget" in train
-    metrics = (
-        ["path_kl", "lambda"] if trust_region else [name for name in ("critic_loss", "flow_loss") if name in train]
-    )
+    losses = ["critic_loss", *(["flow_loss"] if "flow_loss" in train else [])]
+    metrics = ["path_kl", "lambda"] if trust_region else losses
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(4 * (1 + len(metrics)), 3), constrained_layout=True)
     _plot_replicas(axes, evals, train, metrics)
     axes[0].set(title="success (0: BC policy)", ylim=(-0.03, 1.03), xlabel="updates")

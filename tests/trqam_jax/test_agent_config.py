@@ -98,8 +98,14 @@ def test_widths_of_policies_and_critics_may_differ():
     shapes = jax.tree.map(jnp.shape, agent.train.params)
     assert shapes["actor_fast"]["Dense_0"]["bias"] == shapes["actor_slow"]["Dense_0"]["bias"] == (5,)
     assert shapes["critic"]["Dense_1"]["bias"] == (2, 7)
-    others = {"dsrl": "actor", "fql": "actor_onestep_flow", "qam_edit": "edit_actor", "qam_fql": "one_step_actor"}
-    others |= {"fedit": "edit_actor", "fbrac": "actor_flow"}
+    others = {
+        "dsrl": "actor",
+        "rebrac": "actor",
+        "fql": "actor_onestep_flow",
+        "qam_edit": "edit_actor",
+        "qam_fql": "one_step_actor",
+    }
+    others |= {"fedit": "edit_actor", "fbrac": "actor_flow", "rlpd": "actor"}
     for name, policy in others.items():
         params = tiny.agent(name, actor_hidden_dims=(5,), critic_hidden_dims=(6, 7)).train.params
         assert params[policy]["Dense_0"]["bias"].shape == (5,)
@@ -111,7 +117,7 @@ def test_widths_of_policies_and_critics_may_differ():
 def test_state_is_what_training_changes(name):
     agent = tiny.agent(name)
     state = agent.state()
-    assert set(state) == ({"train", "dual"} if hasattr(agent, "dual") else {"train"})
+    assert set(state) == {"train", *({"dual", "number"} & set(dir(agent)))}
     again = tiny.agent(name, learning_rate=0.5).with_state(state)
     assert again.config.learning_rate == 0.5
     assert again.train is agent.train

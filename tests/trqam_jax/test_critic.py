@@ -1,5 +1,6 @@
 """Targets and losses by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ def test_pessimism_subtracts_population_deviations():
     qs = jnp.array([[1.0], [3.0]])
     assert pessimistic(qs, 0.5)[0] == pytest.approx(2 - 0.5 * 1.0)
     assert pessimistic(qs, 0.0)[0] == pytest.approx(2.0)
+
+
+def test_one_critic_has_no_deviation_and_a_gradient():
+    slope = jax.grad(lambda qs: pessimistic(qs, 0.5).sum())(jnp.array([[1.0, -2.0]]))
+    np.testing.assert_array_equal(slope, [[1.0, 1.0]])
+    np.testing.assert_array_equal(pessimistic(jnp.array([[1.0, -2.0]]), 0.5), [1.0, -2.0])
 
 
 def test_invalid_windows_weigh_nothing_but_count():

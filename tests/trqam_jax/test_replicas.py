@@ -142,6 +142,8 @@ SWEPT = {
     "trqam": {"kl_budget": (0.1, 1.0), "lam_scale": (1.0, 3.0), "learning_rate": (1e-3, 3e-4)},
     "qam_edit": {"inv_temp": (1.0, 3.0), "edit_scale": (0.1, 0.9), "target_entropy_multiplier": (0.5, 0.3)},
     "ifql": {"kappa": (0.7, 0.9), "discount": (0.97, 0.995), "rho": (0.0, 0.5)},
+    "qsm": {"inv_temp": (1.0, 3.0), "alpha": (0.0, 10.0)},
+    "rebrac": {"alpha_actor": (0.01, 0.1), "actor_noise": (0.0, 0.2), "tau": (0.1, 0.005)},
     "cgql_linex": {
         "guidance_coef": (0.03, 0.1),
         "linex_clip": (2.0, 5.0),

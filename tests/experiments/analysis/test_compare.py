@@ -22,7 +22,8 @@ from trqam_jax.replicas import create_replicas, load_pretrained
 from trqam_jax.streams import stack_streams
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, one_update
 
-RL = [name for name in agents.AGENTS if name != "bc"]
+#: The methods that have a flow.
+RL = [name for name, agent in agents.AGENTS.items() if agent.pretrained_networks and name != "bc"]
 
 
 @pytest.fixture(autouse=True)

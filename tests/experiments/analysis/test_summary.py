@@ -33,5 +33,13 @@ def test_the_summary_of_a_sweep(tmp_path):
     assert (folder / "summary.png").exists()
 
 
+def test_a_method_without_a_flow_has_its_plot(tmp_path):
+    folder = write_run(tmp_path / "rebrac-0", [{}], agent="rebrac")
+    row = "cube-single,1,rebrac,7,offline,1000000,ok,2,0.5\n"
+    (folder / "train.csv").write_text("env,task,agent,seed,phase,step,status,critic_loss,mse\n" + row)
+    assert "plot: " in summarise(folder)
+    assert (folder / "summary.png").exists()
+
+
 def test_nothing_was_evaluated(tmp_path):
     assert "no evaluation was asked for" in summarise(write_run(tmp_path / "a"))
