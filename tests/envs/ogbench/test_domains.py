@@ -16,8 +16,6 @@ from experiments import config as configuration
 from trqam_jax.errors import UserError
 
 BENCHMARK = [domain for domain in SUITE.domains.values() if domain.benchmark]
-#: Methods that came after the record. Their tuned values are those of their pages (tests/test_docs.py).
-NEWER = ("qsm", "dac", "rebrac")
 RECORD = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "settings.json").read_text())
 
 
@@ -113,12 +111,6 @@ def recorded(table, domain, protocol, agent):
     return {**of_protocol["*"], **of_domain.get("*", {}), **of_domain.get(agent, {})}
 
 
-def before_tuning(agent, values):
-    """Without what a newer method sets of its own."""
-    own = {f"agent.{key}" for key in agents.AGENTS[agent].SETTINGS} if agent in NEWER else set()
-    return {key: value for key, value in values.items() if key not in own}
-
-
 def as_json(value):
     return json.loads(json.dumps(value))
 
@@ -135,10 +127,10 @@ def test_settings_and_notes_are_the_recorded_ones(protocol):
     """Of every method on every domain: the record was made before settings were split between protocol and suite."""
     for name, domain in SUITE.domains.items():
         for agent in agents.AGENTS:
-            settings = as_json(before_tuning(agent, envs.settings(domain, protocol, agent)))
+            settings = as_json(envs.settings(domain, protocol, agent))
             assert settings.pop("data.dir") == "~/.ogbench/data"
             assert settings == recorded(RECORD["settings"], name, protocol, agent), (name, agent)
-            notes = before_tuning(agent, envs.notes(domain, protocol, agent))
+            notes = envs.notes(domain, protocol, agent)
             assert notes == recorded(RECORD["notes"], name, protocol, agent), (name, agent)
 
 
