@@ -22,8 +22,14 @@ from trqam_jax.replicas import create_replicas, load_pretrained
 from trqam_jax.streams import stack_streams
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, one_update
 
-#: The methods that have a flow.
-RL = [name for name, agent in agents.AGENTS.items() if agent.pretrained_networks and name != "bc"]
+#: The methods that match a flow to whole windows; RQL leaves out single actions instead.
+FLOWS = [name for name, agent in agents.AGENTS.items() if agent.pretrained_networks and name not in ("bc", "rql")]
+#: The methods whose critics value chunks alone, without a flow's time, from the same fresh weights.
+CRITICS = [
+    name
+    for name, agent in agents.AGENTS.items()
+    if name != "bc" and agent.family not in ("guidance", "flow-time critics")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,25 +39,38 @@ def parsed_flags():
     flags.FLAGS.unparse_flags()
 
 
-def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
-    """The first update's flow-matching loss depends on the cloned flow, the minibatch and the flow noise alone: it is
-    the same number in every method that learns its flow. Another draw of any of them would move it by percents."""
+def first_update(name, streams, policy=None):
+    """Its info, of a replica of each seed; policy: of a BC policy to start from."""
     source, sampling = ReplicaData(tiny.dataset(), jnp.int32(1)), SamplingConfig(batch_size=64)
+    made = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
+    if policy is not None:
+        made = load_pretrained(made, policy)
+    return jax.jit(jax.vmap(lambda a, s: one_update(a, source, s, jnp.int32(3), sampling)[1]))(made, streams)
+
+
+def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
+    """The first update's flow-matching loss depends on the BC flow, the minibatch and the flow noise alone: it is the
+    same number in every method that learns its flow. Another draw of any of them would move it by percents."""
     streams = stack_streams([5], "offline")
-    cloner = create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc"))
-    losses = {}
-    for name in RL:
-        made = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
-        made = load_pretrained(made, cloner.train.params["actor"])
-        one = jax.jit(jax.vmap(lambda a, s: one_update(a, source, s, jnp.int32(3), sampling)[1]["flow_loss"]))
-        losses[name] = one(made, streams)
-    reference = losses["trqam"]
-    for name, loss in losses.items():
+    policy = create_replicas(agents.AGENTS["bc"], streams.init, tiny.SPEC, tiny.config("bc")).train.params["actor"]
+    reference = first_update("trqam", streams, policy)["flow_loss"]
+    for name in FLOWS:
         with subtests.test(name):
+            loss = first_update(name, streams, policy)["flow_loss"]
             np.testing.assert_allclose(loss, reference, rtol=1e-5)
-    other = stack_streams([6], "offline")
-    moved = one(made, other)
+    moved = first_update("trqam", stack_streams([6], "offline"), policy)["flow_loss"]
     assert abs(moved - reference) > 1e-3 * reference
+
+
+def test_methods_without_a_flow_see_the_same_minibatches(subtests):
+    """The first update's mean critic at the data's chunks depends on the critics' fresh weights and the minibatch."""
+    reference = first_update("trqam", stack_streams([5], "offline"))["q_mean"]
+    for name in CRITICS:
+        with subtests.test(name):
+            q_mean = first_update(name, stack_streams([5], "offline"))["q_mean"]
+            np.testing.assert_allclose(q_mean, reference, rtol=1e-5)
+    moved = first_update("trqam", stack_streams([6], "offline"))["q_mean"]
+    assert abs(moved - reference) > 1e-3 * abs(reference)
 
 
 def test_rows():
