@@ -69,7 +69,8 @@ class Size(NamedTuple):
         """What `Arrays` of so many tasks take, in memory or on a device."""
         per_row = 4 * domain.observation_dim
         per_transition = 4 * domain.action_dim + 4 + 1 + num_tasks * (4 + 4)
-        return self.rows * per_row + self.transitions * per_transition
+        episodes = self.rows - self.transitions  # each has one last state, and its last transition is noted
+        return self.rows * per_row + self.transitions * per_transition + 4 * episodes
 
 
 class StepResult(NamedTuple):

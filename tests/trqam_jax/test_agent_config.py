@@ -25,11 +25,12 @@ def names(tree):
 def test_floats_are_leaves_and_all_else_is_static():
     config = made("trqam", hidden_dims=[8, 8], kl_budget=3)
     floats = {name for name, setting in agents.settings("trqam").items() if isinstance(setting.default, float)}
-    assert names(config) == floats
+    assert names(config) == floats - {"gap_coef"}  # whose zero leaves out a penalty
     assert config.kl_budget == 3.0
     assert config.hidden_dims == (8, 8)
     assert config.num_critics == 10
-    assert names(made("trqam", clip_norm=None)) == floats - {"clip_norm"}
+    assert names(made("trqam", clip_norm=None)) == floats - {"clip_norm", "gap_coef"}
+    assert "gap_coef" in names(made("trqam", gap_coef=0.3))
     assert names(made("cgql", clip_norm=0.5)) >= {"clip_norm"}
 
 
