@@ -127,6 +127,8 @@ def test_captions_state_the_episode_limits_that_no_benchmark_fixes(tmp_path):
     text = shown(tmp_path, "--published=trqam_reruns")
     assert "robomimic-lift 300, robomimic-can 300, robomimic-square 400 and 500." in text
     assert "Episode limits" not in shown("--published=trqam_paper")
+    text = shown(tmp_path / "c", "--published=rql_paper", "--mixed")
+    assert "Episode limits in steps: scene 100 and 750." in text
 
 
 def test_the_rql_paper_as_transcribed():
