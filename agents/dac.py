@@ -24,7 +24,7 @@ from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class DAC(AbstractAgent):
-    """DAC: a diffusion policy whose noise is pushed along the critic's gradient (arXiv 2405.20555)."""
+    """DAC: a diffusion policy whose noise is pushed against the critic's gradient (arXiv 2405.20555)."""
 
     family: ClassVar = "diffusion"
     SETTINGS: ClassVar = diffusion_policy.SETTINGS
