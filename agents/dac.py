@@ -24,10 +24,10 @@ from trqam_jax.types import Array, Batch, Key, Spec
 
 
 class DAC(AbstractAgent):
-    """DAC: a diffusion policy whose noise is pushed along the critic's gradient (arXiv 2405.20555)."""
+    """DAC: a diffusion policy whose noise is pushed against the critic's gradient (arXiv 2405.20555)."""
 
     family: ClassVar = "diffusion"
-    SETTINGS: ClassVar = diffusion_policy.SETTINGS
+    SETTINGS: ClassVar = diffusion_policy.settings(alpha=1.0)
 
     @classmethod
     def create(cls, key: Key, spec: Spec, config: AgentConfig) -> AbstractAgent:

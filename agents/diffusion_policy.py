@@ -22,11 +22,14 @@ from trqam_jax.streams import named, normals
 from trqam_jax.train_state import TrainState
 from trqam_jax.types import Array, Batch, Key, Params
 
-SETTINGS: dict[str, Setting] = {
-    "alpha": Setting(0.0, "weight of the cloning term, tuned per domain; 0: none", low=0.0),
-    "diffusion_steps": Setting(10, "T, steps of the diffusion; flow_steps is not read", low=1),
-    "time_dim": Setting(64, "Fourier features of the diffusion's step, an even number", low=2),
-}
+
+def settings(alpha: float) -> dict[str, Setting]:
+    """What both read. alpha: the default weight of the cloning term; the release's is 0, which no domain has."""
+    return {
+        "alpha": Setting(alpha, "weight of the cloning term, tuned per domain; 0: none", low=0.0),
+        "diffusion_steps": Setting(10, "T, steps of the diffusion; flow_steps is not read", low=1),
+        "time_dim": Setting(64, "Fourier features of the diffusion's step, an even number", low=2),
+    }
 
 
 class Point(NamedTuple):

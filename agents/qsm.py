@@ -33,7 +33,7 @@ class QSM(AbstractAgent):
     family: ClassVar = "diffusion"
     SETTINGS: ClassVar = {
         "inv_temp": Setting(1.0, "inverse temperature: weight of the critic's gradient, tuned per domain", low=0.0),
-        **diffusion_policy.SETTINGS,
+        **diffusion_policy.settings(alpha=10.0),
     }
 
     @classmethod

@@ -36,7 +36,7 @@ class ReBRAC(AbstractAgent):
 
     family: ClassVar = "Gaussian"
     SETTINGS: ClassVar = {
-        "alpha_actor": Setting(0.0, "weight of the distance from the data, tuned per domain; 0: none", low=0.0),
+        "alpha_actor": Setting(0.01, "weight of the distance from the data, tuned per domain; 0: none", low=0.0),
         "actor_noise": Setting(0.2, "standard deviation of the noise on actions, tuned per domain", low=0.0),
         "actor_noise_clip": Setting(0.5, "bound of that noise", low=0.0),
         "actor_freq": Setting(2, "averages move at every such update", low=1),

@@ -97,6 +97,12 @@ def usual(domain: envs.Domain, protocol: str, agent: str) -> dict[str, Any]:
     return envs.settings(domain, protocol, agent, online_only=agents.AGENTS[agent].online_only)
 
 
+def usual_offline_steps(agent: str, protocol: str) -> int:
+    """Of a method that is trained online alone: the offline updates of the protocol's other methods. Else 0."""
+    online_only = agent in agents.AGENTS and agents.AGENTS[agent].online_only
+    return envs.get_protocol(protocol).settings["train.offline_steps"] if online_only else 0
+
+
 def starts_from_bc(agent: str) -> bool:
     """Whether the agent has a flow that can start from the BC policy's."""
     return bool(agents.AGENTS[agent].pretrained_networks)

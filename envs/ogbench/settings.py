@@ -116,13 +116,14 @@ _RQL_RELEASE: Mapping[str, Mapping[str, float]] = {
     "expectile": dict(p33=0.7, scene=0.7, c2=0.9, al=0.5, hm=0.5, c3=0.9, c4=0.7, p44=0.9, ag=0.5, hl=0.5),
 }
 QAM_RELEASE = "QAM paper's release"
-QAM_RELEASE_FOR_TRQAM = "QAM paper's release; the TRQAM paper's own tuned value is in no public source"
+RQL_RELEASE = "RQL paper's release"
+#: Follows a source whose values were tuned under the protocol "qam", where the run has another one.
+ELSEWHERE = "; no public source states a value tuned for this protocol"
 
 _SQAM = {
     "agent.kl_budget": "published for cube-triple, the released code's default elsewhere",
     "agent.gap_coef": "0.3 on all domains but cube-double, where it is off: its authors' blog, October 2026",
 }
-RQL_RELEASE = "RQL paper's release"
 
 #: Agents whose budget is in KL_BUDGETS, or unknown.
 _BUDGETED = ("trqam", "trqam_external")
@@ -138,10 +139,11 @@ def _tuned(domain: Domain, protocol: str, agent: str) -> dict[str, tuple[Any, st
     if agent == "sqam":
         return {"agent.gap_coef": (0.0, _SQAM["agent.gap_coef"])} if short == "c2" else {}
     if agent == "rql":
-        return {f"agent.{key}": (float(values[short]), RQL_RELEASE) for key, values in _RQL_RELEASE.items()}
+        source = RQL_RELEASE + ELSEWHERE * (protocol != "qam")
+        return {f"agent.{key}": (float(values[short]), source) for key, values in _RQL_RELEASE.items()}
     # The TRQAM paper's QAM and QAM-E on cube-triple are known to equal the QAM release's.
     same = protocol == "qam" or (short == "c3" and agent in ("qam", "qam_edit"))
-    source = QAM_RELEASE if same else QAM_RELEASE_FOR_TRQAM
+    source = QAM_RELEASE + ELSEWHERE * (not same)
     table = _QAM_RELEASE.get(agent, {})
     return {f"agent.{key}": (float(by_domain[short]), source) for key, by_domain in table.items()}
 

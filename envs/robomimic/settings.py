@@ -16,7 +16,7 @@ KL_BUDGETS: Mapping[str, tuple[float, str]] = {
     "can": (0.1, "TRQAM paper"),
     "square": (0.5, "third-party rerun, said to be the authors' advice"),
 }
-UNKNOWN = "the released code's default; no public source states a value tuned for Robomimic"
+UNKNOWN = "a default; no public source states a value tuned for Robomimic"
 
 #: Agents whose budget is in KL_BUDGETS.
 _BUDGETED = ("trqam", "trqam_external")
@@ -36,6 +36,7 @@ _UNPUBLISHED: Mapping[str, tuple[str, ...]] = {
     "qsm": ("inv_temp", "alpha"),
     "dac": ("alpha",),
     "rebrac": ("alpha_actor", "actor_noise"),
+    "rql": ("alpha", "expectile"),
     "cgql": ("guidance_coef",),
     "cgql_mse": ("guidance_coef", "noisy_coef"),
     "cgql_linex": ("guidance_coef", "noisy_coef"),

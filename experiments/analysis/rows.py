@@ -6,7 +6,9 @@ A frame has the columns of its file, floats exactly as they were written, and th
     status      "ok", or DIVERGED once a replica's losses were not finite
     variant     in which settings a replica differs from others, like "inv_temp=3.0, kl_budget=0.5"; may be empty
     method      how tables and figures call the agent, with the variant if there is one
-    total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones
+    total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones, or
+                without any, of a method that is trained online alone, from the protocol's: beside those of other
+                methods, as the QAM paper's release has them
 
 It imports JAX only inside functions, so that the last steps of many runs are read at once.
 """
@@ -75,8 +77,11 @@ class Run:
 
     @property
     def offline_steps(self) -> int:
-        """How many updates come before the online phase."""
-        return self.config["train.offline_steps"]
+        """How many updates come before the online phase, or would in another method (see `total_step`)."""
+        from experiments.config import usual_offline_steps
+
+        own = self.config["train.offline_steps"]
+        return own or usual_offline_steps(self.agent, self.config["protocol"])
 
     @cached_property
     def eval(self) -> pd.DataFrame:
@@ -265,7 +270,7 @@ class Source(NamedTuple):
     """Results of one protocol in one phase.
 
     rows: a frame of method, env, task, seed, step, success (a fraction) and status, one row per replica and
-    evaluation. Online steps count on from the offline ones. The task is NO_TASK where only the mean over a domain's
+    evaluation. `step` is a run's `total_step`. The task is NO_TASK where only the mean over a domain's
     tasks is known.
     """
 

@@ -19,7 +19,15 @@ from experiments.analysis.cells import (
     values,
     with_alls,
 )
-from experiments.analysis.published import PAPER, PUBLISHED, PUBLISHED_STEPS, RERUN, UNKNOWN, differing_alls, published
+from experiments.analysis.published import (
+    PUBLISHED,
+    PUBLISHED_SOURCES,
+    PUBLISHED_STEPS,
+    RERUN,
+    UNKNOWN,
+    differing_alls,
+    published,
+)
 from experiments.analysis.rows import MISSING, Source, groups
 from trqam_jax.errors import UserError
 
@@ -110,7 +118,7 @@ def episode_limits(rows: Sequence[Results], origins: Sequence[Source]) -> list[s
     """
     limits: dict[str, set[int | None]] = {env: set() for row in rows for env in _envs(row)}
     for row in rows:
-        if row.source in (PAPER, RERUN):
+        if row.source in PUBLISHED_SOURCES:
             for env in _envs(row):
                 limits[env].add(None)
     for source in origins:
@@ -199,9 +207,7 @@ def tidy(rows: Sequence[Results], choice: Choice, phase: str) -> list[dict[str, 
             "source": row.source,
             "protocol": row.protocol,
             "phase": phase,
-            "value": "final"
-            if row.source in {publication.source for publication in PUBLISHED.values()}
-            else choice.value,
+            "value": "final" if row.source in PUBLISHED_SOURCES else choice.value,
             "missing": ", ".join(cell.marks),
         }
         for row in rows

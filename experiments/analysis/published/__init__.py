@@ -39,6 +39,8 @@ PUBLISHED = {
         RERUN,
     ),
 }
+#: The sources of all of them; what else is in a table was read from runs or released files.
+PUBLISHED_SOURCES = frozenset(publication.source for publication in PUBLISHED.values())
 PUBLISHED_STEPS = {"offline": 1_000_000, "online": 1_500_000}
 
 

@@ -52,3 +52,12 @@ def test_observations_are_scaled_and_every_note_is_of_a_setting(agent):
             assert "500" in notes["eval.episode_limit"]
             own = {f"agent.{key}" for key in agents.AGENTS[agent].SETTINGS}
             assert notes.keys() <= settings.keys() | own
+
+
+@pytest.mark.parametrize("agent", agents.AGENTS)
+def test_what_papers_tune_by_domain_is_said_to_be_a_default_here(agent):
+    """Or has a source of its own, as budgets have."""
+    own = {f"agent.{key}" for key in agents.AGENTS[agent].SETTINGS}
+    tuned = {key for name in ("cube-double", "cube-triple") for key in envs.settings(envs.DOMAINS[name], "qam", agent)}
+    for domain in DOMAINS.values():
+        assert own & tuned <= envs.notes(domain, "qam", agent).keys()

@@ -1,5 +1,6 @@
 """What a run wrote comes back typed, each run once; damage is named with its file and line."""
 
+import json
 import math
 import re
 import subprocess
@@ -64,6 +65,16 @@ def test_online_steps_count_on_from_the_runs_own_offline_ones(tmp_path):
     assert list(read_run(folder).eval.total_step) == [0, 9, 1_000_040]
     (folder / "train.csv").write_text("task,seed,phase,step\n1,7,offline,9\n1,7,online,40\n")
     assert list(read_run(folder).train.total_step) == [9, 1_000_040]
+
+
+def test_online_steps_of_a_method_without_an_offline_phase_count_on_from_the_protocols(tmp_path):
+    """So that they stand beside those of other methods; an offline phase of its own counts as it is."""
+    folder = write_run(tmp_path / "a", [{"phase": "online", "step": 40}], agent="rlpd", protocol="qam")
+    config = json.loads((folder / "config.json").read_text())
+    for own, expected in ((0, 1_000_040), (500, 540)):
+        config["train"]["offline_steps"] = own
+        (folder / "config.json").write_text(json.dumps(config))
+        assert list(read_run(folder).eval.total_step) == [expected]
 
 
 def test_variants_are_what_runs_sweep_and_what_they_differ_in(tmp_path):

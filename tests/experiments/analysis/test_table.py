@@ -127,6 +127,8 @@ def test_captions_state_the_episode_limits_that_no_benchmark_fixes(tmp_path):
     text = shown(tmp_path, "--published=trqam_reruns")
     assert "robomimic-lift 300, robomimic-can 300, robomimic-square 400 and 500." in text
     assert "Episode limits" not in shown("--published=trqam_paper")
+    text = shown(tmp_path / "c", "--published=rql_paper", "--mixed")
+    assert "Episode limits in steps: scene 100 and 750." in text
 
 
 def test_the_rql_paper_as_transcribed():
@@ -258,6 +260,24 @@ def test_phases_and_the_bc_policy(tmp_path):
     online = tidy(tmp_path, "--format=csv", "--phase=online")
     assert online == {"TRQAM": ("70.0", "1500000"), "BC": ("10.0", "1500000")}
     assert tidy(tmp_path / "b", "--format=csv") == {"BC": ("10.0", "300000")}
+
+
+def test_a_method_trained_online_alone_stands_beside_the_others_online_phases(tmp_path, capsys):
+    """And beside its own published row."""
+    rows = [{"phase": "offline"}, {"phase": "online", "step": 500_000, "success": 0.7}]
+    write_run(tmp_path / "a", rows, agent="qam", protocol="qam", env="scene")
+    folder = write_run(tmp_path / "b", rows[1:], agent="rlpd", protocol="qam", env="scene")
+    config = json.loads((folder / "config.json").read_text())
+    config["train"]["offline_steps"] = 0
+    (folder / "config.json").write_text(json.dumps(config))
+    found = read_tidy(shown(tmp_path, "--phase=online", "--published=qam_paper", "--format=csv"))
+    of_task = [row for row in found if row["scope"].startswith("scene") and row["source"] == "ours"]
+    assert {(row["method"], row["step"], row["mean_percent"]) for row in of_task} == {
+        ("QAM", "1500000", "70.0"),
+        ("RLPD", "1500000", "70.0"),
+    }
+    assert {row["step"] for row in found if row["method"] == "RLPD"} == {"1500000"}
+    assert "without an evaluation" not in capsys.readouterr().err
 
 
 # What is missing
