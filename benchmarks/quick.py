@@ -3,7 +3,7 @@
 Each method is one process of main.py with --protocol=quick on one task and the data that are generated for it, from its
 start to its rows: compilation and evaluations included. The first process trains the BC policy that the others start
 from. A method that does not come to its end, or has a diverged replica, ends the benchmark. What is given besides goes
-to main.py: --offline_steps=1000.
+to main.py: --eval_episodes=10. A method that is trained online alone makes its updates in environment steps.
 """
 
 import csv

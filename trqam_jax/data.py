@@ -1,5 +1,6 @@
 """The data that updates see, and windows of H transitions sampled from them inside the compiled step."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from trqam_jax.errors import UserError
 from trqam_jax.streams import named
 from trqam_jax.types import Array, Batch, Key, Scalar, Windows
 
@@ -74,6 +76,18 @@ def to_device(arrays: Any, cycle: int = 0) -> Dataset:
 def episode_ends(arrays: Any) -> Int[np.ndarray, " E"]:
     """Which of the transitions are an episode's last; what follows the last of them belongs to no episode."""
     return np.flatnonzero(np.asarray(arrays.terminals)).astype(np.int32)
+
+
+def check_episodes(ends: Int[np.ndarray, " E"], spans: "Spans") -> None:
+    """UserError if some update would find no episode of two transitions or more, as `Windows.EPISODES` asks for."""
+    firsts = np.concatenate([[0], ends[:-1] + 1])
+    bounds = spans.bounds if spans.cycle else (0, spans.bounds[-1])
+    for low, high in itertools.pairwise(bounds):
+        if not ((firsts >= low) & (ends < high) & (firsts < ends)).any():
+            raise UserError(
+                f"transitions {low:,} to {high - 1:,} of the data hold no whole episode of two transitions or more, "
+                'from which windows could be drawn; agent.windows="rows" draws them over all rows'
+            )
 
 
 def _in_episode(terminals: Bool[Array, " H"]) -> Bool[Array, " H"]:

@@ -73,7 +73,8 @@ class SamplingConfig(NamedTuple):
         low, high = stream.spans.at(step)
         key, sizes = jax.random.fold_in(key, step), (self.batch_size, horizon)
         if not online:
-            return draw_windows(key, jnp.asarray(stream.ends), low, high, *sizes, self.windows)
+            ends = None if self.windows is Windows.ROWS else jnp.asarray(stream.ends)
+            return draw_windows(key, ends, low, high, *sizes, self.windows)
         starts = draw_both(key, high - low, self.visible(step), *sizes, balanced=self.balanced)
         return low + jnp.where(starts < high - low, starts, 0)
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.config import online_values
@@ -21,6 +22,7 @@ from trqam_jax.replicas import Population
 from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
 from trqam_jax.streams import stack_streams
+from trqam_jax.types import Windows
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, Totals, zero_totals
 
 #: Arrays that version 0.1 kept in its checkpoints and that are settings now.
@@ -80,6 +82,8 @@ class StageRun:
         actors: Actors | None,
     ) -> tuple[AbstractAgent, Totals]:
         sampling = self._sampling(start.phase, agents)
+        if sampling.windows is Windows.EPISODES and dataset.spans is not None:
+            data.check_episodes(np.asarray(dataset.ends), dataset.spans)
         population = self._population(agents, totals, dataset, start, schedule, sampling)
         progress: Progress = Offline(population)
         if start.phase == "online":

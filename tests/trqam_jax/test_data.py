@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trqam_jax.data import Dataset, Spans, draw_in_episodes, repeated_window, sample, window
+from trqam_jax.data import Dataset, Spans, check_episodes, draw_in_episodes, repeated_window, sample, window
+from trqam_jax.errors import UserError
 
 DISCOUNT = 0.9
 
@@ -124,6 +125,16 @@ def test_a_repeated_window_stays_in_its_episode(horizon):
         assert batch.next_observations[0] == data.rows[rows[horizon]]
         np.testing.assert_array_equal(batch.in_episode, 1 - past[:horizon])
         np.testing.assert_array_equal(batch.actions[:, 0], rows[:horizon])
+
+
+def test_data_without_an_episode_to_draw_are_refused():
+    ends = np.array([0, 1, 4])
+    check_episodes(ends, Spans((0, 2, 5)))
+    check_episodes(ends, Spans((0, 5), 10))
+    with pytest.raises(UserError, match=r"transitions 0 to 1 .* two transitions"):
+        check_episodes(ends, Spans((0, 2, 5), 10))
+    with pytest.raises(UserError, match=r"transitions 0 to 2"):
+        check_episodes(np.array([0, 1, 2]), Spans((0, 3)))
 
 
 def test_episodes_are_drawn_once_each_and_never_at_their_last_row():
