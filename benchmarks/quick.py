@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 import pandas as pd
-from absl import app, flags
+from absl import app, flags, logging
 
 import agents
 from experiments.analysis.rows import OK, read_runs
@@ -68,10 +68,10 @@ def measure(name: str, folder: pathlib.Path) -> Row:
         agent=name,
         family=agents.AGENTS[name].family,
         seconds=round(seconds, 1),
-        updates_per_second=times.updates_per_second.dropna().iloc[-1] if name != "bc" else float("nan"),
-        evaluation_seconds=round(times.eval_seconds.sum(), 1),
-        bc_success=of_phase.get("bc", float("nan")),
-        success=run.eval.success.iloc[-1] * 100,
+        updates_per_second=float(times.updates_per_second.dropna().iloc[-1]) if name != "bc" else float("nan"),
+        evaluation_seconds=round(float(times.eval_seconds.sum()), 1),
+        bc_success=float(of_phase.get("bc", float("nan"))),
+        success=float(run.eval.success.iloc[-1] * 100),
         device=jax.devices()[0].device_kind,
         jax=versions()["jax"],
     )
@@ -79,11 +79,12 @@ def measure(name: str, folder: pathlib.Path) -> Row:
 
 def bc_policy(folder: pathlib.Path) -> pathlib.Path:
     """The checkpoint that the first run left."""
-    (place,) = (folder / "runs" / "bc").glob("*/cloned-*/checkpoints/*/")
+    (place,) = (folder / "runs" / "bc").glob("*/cloned-*/checkpoints/[0-9]*")
     return place
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     names = list(agents.AGENTS) if FLAGS.agents == ["all"] else ["bc", *(n for n in FLAGS.agents if n != "bc")]
     for name in names:
         if name not in agents.AGENTS:
