@@ -17,6 +17,7 @@ from trqam_jax.types import Array, Batch, Key, Params, Scalar, Spec, Windows
 
 Info = dict[str, Array]  # scalars, averaged over the updates between two rows of train.csv
 Noise = dict[str, Array]
+NOT_STATE = ("config", "spec", "method")  # the fields that training does not change
 A = TypeVar("A", bound="AbstractAgent")
 
 
@@ -30,6 +31,9 @@ class AbstractAgent(struct.PyTreeNode):
     train: TrainState
     config: AgentConfig
     spec: Spec = struct.field(pytree_node=False)
+    #: The class's name. JAX calls the trees of two classes equal if their fields are, so its caches of compiled
+    #: programs would now and then take one method's for another's.
+    method: str = struct.field(pytree_node=False, default="", kw_only=True)
 
     #: The algorithm's own settings, by name; `agents.settings` adds those that all algorithms share.
     SETTINGS: ClassVar[Mapping[str, Setting]] = {}
@@ -54,13 +58,13 @@ class AbstractAgent(struct.PyTreeNode):
     def empty(cls: type[A], spec: Spec, config: AgentConfig) -> A:
         """Without parameters: what knows the networks' sizes, and makes them."""
         names = [field.name for field in dataclasses.fields(cls)]
-        state: dict[str, Any] = {name: None for name in names if name not in ("config", "spec")}
-        return cls(config=config.derive(cls.DERIVED, spec), spec=spec, **state)
+        state: dict[str, Any] = {name: None for name in names if name not in NOT_STATE}
+        return cls(config=config.derive(cls.DERIVED, spec), spec=spec, method=cls.__name__, **state)
 
     def state(self) -> dict[str, Any]:
         """What training changes, which is what a checkpoint holds: every field but settings and sizes."""
         names = [field.name for field in dataclasses.fields(self)]
-        return {name: getattr(self, name) for name in names if name not in ("config", "spec")}
+        return {name: getattr(self, name) for name in names if name not in NOT_STATE}
 
     def with_state(self, state: Mapping[str, Any]) -> "AbstractAgent":
         """This agent's settings and sizes with the state of another."""

@@ -173,3 +173,10 @@ def test_trqam_with_sqams_penalty():
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gap["critic"])) > 1e-3
     tiny.assert_trees_close(grads["critic"], jax.tree.map(lambda g, p: g + 0.3 * p, expected["critic"], gap["critic"]))
     assert "q_gap" not in tiny.update(plain, KEY)[1]
+
+
+def test_no_two_methods_have_equal_trees():
+    """By which JAX would take the compiled program of one for another's."""
+    structures = {name: jax.tree.structure(tiny.agent(name)) for name in agents.AGENTS}
+    same = [(a, b) for a in structures for b in structures if a < b and structures[a] == structures[b]]
+    assert not same
