@@ -25,6 +25,9 @@ setup(
         "pillow>=10",
         "matplotlib>=3.9",
         "tqdm>=4.66",
+        "requests>=2.32",
+        "huggingface_hub>=1.0",
+        "safetensors>=0.5",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
