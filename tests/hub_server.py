@@ -202,7 +202,9 @@ def use(monkeypatch, server, folder, *, offline=False):
     """Let huggingface_hub, in this process, ask `server` and keep its cache in `folder`."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", server if isinstance(server, str) else server.url)
+    url = server if isinstance(server, str) else server.url
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

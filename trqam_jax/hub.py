@@ -87,10 +87,11 @@ def _explained(name: Name) -> Iterator[None]:
     """What huggingface_hub raises as a UserError of one line, with the way out."""
     from huggingface_hub import errors
 
-    client_error = errors.HfHubHTTPError.__bases__[0]  # of the HTTP library, which another version may have changed
+    # Of the HTTP library, which differs by version; threads whose client was closed meanwhile raise a RuntimeError.
+    client_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield
-    except (client_error, OSError, errors.HFValidationError, errors.EntryNotFoundError) as error:
+    except (client_error, OSError, RuntimeError, errors.HFValidationError, errors.EntryNotFoundError) as error:
         raise UserError(f"{SCHEME}{name}: {_reason(error, name)}") from error
 
 

@@ -185,8 +185,8 @@ def flow_manifest(
         )
     settings = {"hidden_dims": list(sizes.hidden_dims), "layer_norm": sizes.layer_norm, "flow_steps": flow_steps}
     manifest = Manifest(FLOW, "bc", settings, spec, scaling, "default", noise, about)
-    arrays = traverse_util.flatten_dict({"velocity": jax.tree.map(np.asarray, velocity)}, sep="/")
-    return manifest, arrays
+    named = traverse_util.flatten_dict({"velocity": velocity}, sep="/")
+    return manifest, {str(name): np.asarray(x) for name, x in named.items()}
 
 
 def _flow_settings(stored: Stored) -> tuple[Velocity, int]:
@@ -195,7 +195,7 @@ def _flow_settings(stored: Stored) -> tuple[Velocity, int]:
     settings, path = manifest.settings, stored.folder / policy_files.MANIFEST
     widths, norm, steps = (settings.get(key) for key in ("hidden_dims", "layer_norm", "flow_steps"))
     good_widths = isinstance(widths, list) and len(widths) <= 100 and all(_is_size(width) for width in widths)
-    if not good_widths or set(settings) != {"hidden_dims", "layer_norm", "flow_steps"}:
+    if widths is None or not good_widths or set(settings) != {"hidden_dims", "layer_norm", "flow_steps"}:
         raise UserError(f"{path}: hidden_dims is {widths!r:.60}, expected widths; with layer_norm and flow_steps")
     if type(norm) is not bool or type(steps) is not int or not 1 <= steps <= MAX_FLOW_STEPS:
         raise UserError(

@@ -9,7 +9,7 @@ import math
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -85,8 +85,13 @@ class Stored(NamedTuple):
         return _read_arrays(path, expected)
 
 
-def write(folder: pathlib.Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], card: str) -> None:
-    """The new folder with its three files, all or none. UserError if there is something already."""
+def write(
+    folder: pathlib.Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], card: Callable[[str], str]
+) -> None:
+    """The new folder with its three files, all or none. UserError if there is something already.
+
+    card: the digest of policy.safetensors -> the text of README.md.
+    """
     from safetensors.numpy import save_file
 
     if folder.exists():
@@ -97,10 +102,10 @@ def write(folder: pathlib.Path, manifest: Manifest, arrays: Mapping[str, np.ndar
         temporary.mkdir(parents=True)
         check_room(temporary, sum(x.nbytes for x in arrays.values()))
         save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary / ARRAYS)
-        content = manifest.to_json(sha256_file(temporary / ARRAYS))
-        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+        digest = sha256_file(temporary / ARRAYS)
+        text = json.dumps(manifest.to_json(digest), indent=2, sort_keys=True, allow_nan=False)
         (temporary / MANIFEST).write_text(text + "\n")
-        (temporary / CARD).write_text(card)
+        (temporary / CARD).write_text(card(digest))
         for path in (*temporary.iterdir(), temporary):
             sync(path)
         temporary.rename(folder)

@@ -1,4 +1,4 @@
-"""The model card of an exported policy, from its policy.json and its run's rows. It is for people: no program reads it."""
+"""The model card of an exported policy, from its policy.json and its run's rows: for people, no program reads it."""
 
 import json
 from typing import Any, NamedTuple
@@ -6,27 +6,29 @@ from typing import Any, NamedTuple
 import envs
 from experiments.analysis.rows import Run, label
 from experiments.row_format import OK
-from trqam_jax.policy_files import FLOW, Manifest
+from trqam_jax.policy_files import ARRAYS, FLOW, Manifest
 
 
 class Result(NamedTuple):
     """One row of eval.csv: of this policy, or of the same method with another seed."""
 
+    task: int
     seed: int
     episodes: int
     success: float  # a fraction
 
 
-def results(run: Run, phase: str, step: int, task: int, variant: str) -> list[Result]:
-    """The evaluations of the task at this step, of every seed that has not diverged; none if there was none."""
+def results(run: Run, phase: str, step: int, *, task: int | None = None, variant: str = "") -> list[Result]:
+    """The evaluations at this step, of every seed that has not diverged, and of every task or one; perhaps none."""
     rows = run.eval
-    own = rows[(rows.phase == phase) & (rows.step == step) & (rows.task == task) & (rows.variant == variant)]
-    own = own[own.status == OK].sort_values("seed")
-    return [Result(int(row.seed), int(row.episodes), float(row.success)) for _, row in own.iterrows()]
+    own = rows[(rows.phase == phase) & (rows.step == step) & (rows.variant == variant) & (rows.status == OK)]
+    own = own if task is None else own[own.task == task]
+    own = own.sort_values(["task", "seed"])
+    return [Result(int(row.task), int(row.seed), int(row.episodes), float(row.success)) for _, row in own.iterrows()]
 
 
-def card(manifest: Manifest, evaluations: list[Result], *, sizes: str = "") -> str:
-    """README.md of the policy's folder."""
+def card(manifest: Manifest, evaluations: list[Result], digest: str, *, sizes: str = "") -> str:
+    """README.md of the policy's folder. digest: sha256 of its policy.safetensors."""
     about, domain = manifest.about, envs.DOMAINS[manifest.about["env"]]
     is_flow = manifest.kind == FLOW
     task = "" if is_flow else domain.task_name(about["task"])
@@ -55,6 +57,7 @@ def card(manifest: Manifest, evaluations: list[Result], *, sizes: str = "") -> s
         "| | |",
         "|---|---|",
         *(f"| {key} | {_cell(value)} |" for key, value in _facts(manifest, task, sizes).items()),
+        f"| sha256 of {ARRAYS} | {digest} |",
         "",
         "## Success",
         "",
@@ -72,7 +75,7 @@ def _header(manifest: Manifest, title: str, task: str, what: str, evaluations: l
         "pipeline_tag": "reinforcement-learning",
         "tags": ["reinforcement-learning", "robotics", "flow-matching", "jax", method, title],
     }
-    own = [one for one in evaluations if one.seed == manifest.about.get("seed")]
+    own = [one for one in evaluations if one.seed == manifest.about.get("seed")]  # a BC policy has no task or seed
     if own:
         metric = {"type": "success_rate", "name": f"success over {own[0].episodes} episodes", "value": own[0].success}
         result = {
@@ -93,6 +96,7 @@ def _facts(manifest: Manifest, task: str, sizes: str) -> dict[str, Any]:
         "method": manifest.method,
         "settings of this variant": about.get("variant"),
         "protocol": about.get("protocol"),
+        "episodes cut at": about.get("episode_limit"),
         "phase": about.get("phase"),
         "steps": f"{about['steps']:,}",
         "seed": about.get("seed"),
@@ -106,17 +110,15 @@ def _facts(manifest: Manifest, task: str, sizes: str) -> dict[str, Any]:
 
 def _table(manifest: Manifest, evaluations: list[Result]) -> list[str]:
     if not evaluations:
-        return ["Not evaluated at this step by the run that it is from."]
+        return ["No evaluation of it is known where it was exported."]
+    own = manifest.about.get("seed")
     rows = [
-        f"| {one.seed}{' (this policy)' * (one.seed == manifest.about['seed'])} | {one.episodes} "
-        f"| {100 * one.success:.1f} |"
+        f"| {one.task} | {one.seed}{' (this policy)' * (one.seed == own)} | {one.episodes} | {100 * one.success:.1f} |"
         for one in evaluations
     ]
     mean = 100 * sum(one.success for one in evaluations) / len(evaluations)
-    lines = ["| seed | episodes | success, % |", "|---|---|---|", *rows]
-    if len(evaluations) > 1:
-        lines += ["", f"Mean over {len(evaluations)} seeds: {mean:.1f} %."]
-    return lines
+    lines = ["| task | seed | episodes | success, % |", "|---|---|---|---|", *rows]
+    return [*lines, "", f"Mean over {len(evaluations)} rows: {mean:.1f} %."] if len(evaluations) > 1 else lines
 
 
 def _cell(value: Any) -> str:

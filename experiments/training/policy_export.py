@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +15,12 @@ import trqam_jax
 from agents.policy import arrays_of
 from experiments.analysis import policy_card
 from experiments.analysis.rows import Run, read_run
-from experiments.config import online_settings
+from experiments.config import declared, online_settings
 from experiments.row_format import BC_PREFIX, DIVERGED, PHASES
+from experiments.training import policies_by_name
 from experiments.training.replica import Replica, agent_config, replicas_of, spec_of
 from experiments.training.scaled import NAME as SCALING
+from experiments.training.stages import BC
 from trqam_jax import checkpoint, policy_files
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError, suggest
@@ -45,13 +47,13 @@ def export(source: pathlib.Path, out: pathlib.Path, choice: Choice) -> Manifest:
     if (source / checkpoint.META).is_file():
         return _export_bc(source, out, choice)
     config = read_json(source / "config.json", ("agent_name", "env", "agent", "protocol", "tasks", "run", "bc"))
+    config.pop("notes", None)  # whose keys have dots
     if source.name.startswith(f"{BC_PREFIX}-"):
         return _export_bc(source / "checkpoints" / str(config["bc"]["steps"]), out, choice)
     if config["agent_name"] == "bc":
-        raise UserError(
-            f"{source}: evaluates a BC policy and has trained none; export the BC policy's own folder, "
-            f"{BC_PREFIX}-*/checkpoints/STEPS beside it or what --bc_checkpoint named"
-        )
+        place = _evaluated_bc(source, config)
+        results = policy_card.results(read_run(source), "bc", checkpoint.read_meta(place, checkpoint.POLICY)["steps"])
+        return _export_bc(place, out, choice, results)
     return _export_run(source, config, out, choice)
 
 
@@ -84,12 +86,13 @@ def _export_run(folder: pathlib.Path, stored: dict[str, Any], out: pathlib.Path,
         "phase": place.phase,
         "steps": place.step,
         "run": folder.resolve().name,
+        "episode_limit": stored.get("eval", {}).get("episode_limit"),
         "versions": {name: run.versions[name] for name in ("trqam_jax", "jax")},
     }
     noise = Noise(replica.seed, place.phase, place.step)
     manifest = Manifest(AGENT, method, settings, spec, scaling, config.get("precision", "default"), noise, about)
-    results = policy_card.results(run, place.phase, place.step, int(replica.task), replica.variant)
-    policy_files.write(out, manifest, arrays, policy_card.card(manifest, results))
+    results = policy_card.results(run, place.phase, place.step, task=int(replica.task), variant=replica.variant)
+    policy_files.write(out, manifest, arrays, lambda digest: policy_card.card(manifest, results, digest))
     return manifest
 
 
@@ -129,7 +132,21 @@ def _check_has_not_diverged(run: Run, replica: Replica) -> None:
 # ---- BC policies
 
 
-def _export_bc(place: pathlib.Path, out: pathlib.Path, choice: Choice) -> Manifest:
+def _evaluated_bc(folder: pathlib.Path, stored: dict[str, Any]) -> pathlib.Path:
+    """The BC policy that a run of the agent bc has evaluated: given to it, or made by the stage beside it."""
+    config = ConfigDict(stored)
+    for key, setting in declared("bc").items():
+        section, _, name = key.rpartition(".")
+        part = config[section] if section else config
+        if setting.since and name not in part:
+            part[name] = setting.default
+    given = policies_by_name.folder(config)
+    return given or folder.parent / BC.folder(config).name / "checkpoints" / str(config.bc.steps)
+
+
+def _export_bc(
+    place: pathlib.Path, out: pathlib.Path, choice: Choice, results: Sequence[policy_card.Result] = ()
+) -> Manifest:
     if choice.task is not None or choice.variant is not None:
         raise UserError(f"{place}: a BC policy is the same for all tasks; leave out --task and --variant")
     meta = checkpoint.read_meta(place, checkpoint.POLICY)
@@ -160,8 +177,9 @@ def _export_bc(place: pathlib.Path, out: pathlib.Path, choice: Choice) -> Manife
         )
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-    text = policy_card.card(manifest, [], sizes=str(FlowSizes.of(velocity)))
-    policy_files.write(out, manifest, arrays, text)
+    sizes = str(FlowSizes.of(velocity))
+    card = lambda digest: policy_card.card(manifest, list(results), digest, sizes=sizes)
+    policy_files.write(out, manifest, arrays, card)
     return manifest
 
 
