@@ -233,7 +233,7 @@ def _read_arrays(path: pathlib.Path, expected: Mapping[str, Any]) -> dict[str, n
                 found = tuple(part.get_shape()), part.get_dtype()
                 wanted = tuple(like.shape), _DTYPES[np.dtype(like.dtype).name]
                 if found != wanted:
-                    raise UserError(f"{path}: {name} has shape and dtype {found}, expected {wanted}")
+                    raise UserError(f"{path}: {name} has shape and dtype {found!s:.100}, expected {wanted}")
             arrays = {name: file.get_tensor(name) for name in expected}
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, UserError):

@@ -87,12 +87,12 @@ def _pushed(name: hub.Name) -> _Found:
     manifest, place = stored.manifest, _in_cache(name, "policy")
     if manifest.kind != policy_files.FLOW:
         raise UserError(f"{stored.address}: a trained policy of {manifest.method}, expected a BC policy to start from")
-    about = manifest.about
-    if type(about.get("env")) is not str or type(about.get("steps")) is not int:
-        raise UserError(f"{stored.address}: says neither its environment nor its updates, as an export does")
+    env = manifest.about.get("env")
+    if type(env) is not str or env not in envs.DOMAINS:
+        raise UserError(f"{stored.address}: is of the environment {env!r:.60}, expected a domain that --list prints")
     meta = {
-        "env": about["env"],
-        "steps": about["steps"],
+        "env": env,
+        "steps": manifest.noise.step,
         "seeds": [0],
         "scaling": None if manifest.scaling is None else manifest.scaling.to_json(),
         "provenance": _provenance(name, policy_files.ARRAYS, stored.digest),

@@ -48,7 +48,7 @@ def made_run(root, agent, *, scaling=None, seeds=("7", "8"), eval_rows=(), train
     folder = write_run(root / f"{agent}-01234567", eval_rows, agent=agent)
     (folder / "config.json").write_text(json.dumps({**config.to_dict(), "notes": {"agent.x": "y"}}))
     (folder / "train.csv").write_text("\n".join(["task,seed,phase,step,status", *train_rows, ""]))
-    Checkpoints(folder / "checkpoints", ("bc", "offline")).save(Place("offline", 60), (agents.state(), {"n": 3}))
+    Checkpoints(folder / "checkpoints", ("bc", "offline")).save(Place("offline", 60), (agents.state(), {"count": np.zeros(3)}))
     keep_scaling(folder, scaling)
     return folder, agents, replicas
 
@@ -160,7 +160,7 @@ def test_what_a_stranger_may_not_say_of_an_agent(tmp_path):
     content = json.loads((out / MANIFEST).read_text())
     for fields, named in (
         ({"method": "os"}, "unknown method"),
-        ({"method": "bc"}, "no array"),
+        ({"method": "bc"}, "Unknown setting"),
         ({"settings": {"hidden_dims": [8, 8], "more": 1}}, "Unknown setting"),
         ({"settings": {**content["settings"], "alpha": [1.0, 2.0]}}, "alpha"),
         ({"settings": {**content["settings"], "alpha": "1"}}, "alpha"),
