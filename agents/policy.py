@@ -22,6 +22,7 @@ from trqam_jax import policy_files
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.policy import Policy
+from trqam_jax.settings import value_type
 from trqam_jax.types import Spec
 
 
@@ -76,9 +77,10 @@ def _config(method: str, settings: Mapping[str, Any]) -> AgentConfig:
     policy_files.check_settings(settings)
     declared = agents.settings(method)
     for name, value in settings.items():
-        if name in declared and isinstance(value, list) and isinstance(declared[name].default, float):
+        if name in declared and isinstance(value, list) and value_type(declared[name]) is float:
             raise UserError(f"the setting {name} is {value!r:.60}, expected one number")
     for name in ("flow_steps", "best_of_n"):
-        if (value := settings.get(name)) is not None and value > flow.MAX_FLOW_STEPS:
+        value = settings.get(name)
+        if isinstance(value, (int, float)) and value > flow.MAX_FLOW_STEPS:
             raise UserError(f"the setting {name} is {value!r:.40}, expected at most {flow.MAX_FLOW_STEPS}")
     return AgentConfig.create(declared, settings)

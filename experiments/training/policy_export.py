@@ -134,14 +134,21 @@ def _check_has_not_diverged(run: Run, replica: Replica) -> None:
 
 def _evaluated_bc(folder: pathlib.Path, stored: dict[str, Any]) -> pathlib.Path:
     """The BC policy that a run of the agent bc has evaluated: given to it, or made by the stage beside it."""
-    config = ConfigDict(stored)
+    config = ConfigDict(_with_tuples(stored))
     for key, setting in declared("bc").items():
         section, _, name = key.rpartition(".")
         part = config[section] if section else config
         if setting.since and name not in part:
             part[name] = setting.default
     given = policies_by_name.folder(config)
-    return given or folder.parent / BC.folder(config).name / "checkpoints" / str(config.bc.steps)
+    return given or folder.parent / BC.folder(BC.config(config)).name / "checkpoints" / str(config.bc.steps)
+
+
+def _with_tuples(content: Any) -> Any:
+    """What was read from JSON, tuples in place of its lists, as a resolved configuration has them."""
+    if isinstance(content, dict):
+        return {key: _with_tuples(value) for key, value in content.items()}
+    return tuple(map(_with_tuples, content)) if isinstance(content, list) else content
 
 
 def _export_bc(

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 
 import hub_server
 import jax
@@ -32,6 +33,7 @@ from trqam_jax.scaling import Scaling
 from trqam_jax.streams import make_streams
 
 ROOT = pathlib.Path(__file__).parents[3]
+ARCHIVE = ROOT / "tests" / "golden" / "run_of_version_0_1.tar.gz"
 DOMAIN = envs.DOMAINS["cube-single"]
 SCALING = Scaling(np.full(28, -1.5, np.float32), np.full(28, 2.5, np.float32))
 TINY = {"agent.hidden_dims": "8,8", "agent.flow_steps": "2", "agent.num_critics": "2"}
@@ -48,7 +50,9 @@ def made_run(root, agent, *, scaling=None, seeds=("7", "8"), eval_rows=(), train
     folder = write_run(root / f"{agent}-01234567", eval_rows, agent=agent)
     (folder / "config.json").write_text(json.dumps({**config.to_dict(), "notes": {"agent.x": "y"}}))
     (folder / "train.csv").write_text("\n".join(["task,seed,phase,step,status", *train_rows, ""]))
-    Checkpoints(folder / "checkpoints", ("bc", "offline")).save(Place("offline", 60), (agents.state(), {"count": np.zeros(3)}))
+    Checkpoints(folder / "checkpoints", ("bc", "offline")).save(
+        Place("offline", 60), (agents.state(), {"count": np.zeros(3)})
+    )
     keep_scaling(folder, scaling)
     return folder, agents, replicas
 
@@ -74,10 +78,10 @@ def observations(n):
     [
         ("trqam", {"best_of_n": "2", "kl_budget": "0.5,1"}),
         ("fql", {}),
-        ("dsrl", {}),
-        ("qsm", {}),
-        ("rebrac", {}),
-        ("ifql", {}),
+        pytest.param("dsrl", {}, marks=pytest.mark.slow),
+        pytest.param("qsm", {}, marks=pytest.mark.slow),
+        pytest.param("rebrac", {}, marks=pytest.mark.slow),
+        pytest.param("ifql", {}, marks=pytest.mark.slow),
     ],
 )
 def test_a_trained_agent_acts_as_in_its_run(tmp_path, agent, overrides):
@@ -164,6 +168,7 @@ def test_what_a_stranger_may_not_say_of_an_agent(tmp_path):
         ({"settings": {"hidden_dims": [8, 8], "more": 1}}, "Unknown setting"),
         ({"settings": {**content["settings"], "alpha": [1.0, 2.0]}}, "alpha"),
         ({"settings": {**content["settings"], "alpha": "1"}}, "alpha"),
+        ({"settings": {**content["settings"], "clip_norm": [1, 2]}}, "clip_norm"),
         ({"settings": {**content["settings"], "flow_steps": 10**9}}, "flow_steps"),
         ({"settings": {**content["settings"], "flow_steps": "!!python/name:os.system"}}, "flow_steps"),
         ({"settings": {**content["settings"], "hidden_dims": [8, {"a": 1}]}}, "hidden_dims"),
@@ -224,8 +229,10 @@ def test_pushed_by_one_process_and_loaded_by_another(tmp_path):
 @pytest.mark.usefixtures("default_fusions")
 def test_it_repeats_its_runs_evaluation(tmp_path):
     """Real simulators: episode by episode the policy from the file does what the run's rows say."""
+    with tarfile.open(ARCHIVE) as archive:  # for its data
+        archive.extractall(tmp_path, filter="data")
     settings = {
-        "data.dataset": "generate", "data.dir": str(tmp_path / "data"), "data.episodes": 2, "bc.steps": 20,
+        "data.dataset": str(tmp_path / "data" / "cube-single-play-v0.npz"), "bc.steps": 20,
         "train.offline_steps": 20, "train.log_interval": 20, "eval.interval": 20, "eval.episodes": 2,
         "run.out_dir": str(tmp_path / "runs"), "eval.episode_limit": 23,
     }  # fmt: skip
