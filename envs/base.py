@@ -73,6 +73,14 @@ class Size(NamedTuple):
         return self.rows * per_row + self.transitions * per_transition + 4 * episodes
 
 
+class ReleasedPolicies(NamedTuple):
+    """BC policies that a paper's authors released on the Hugging Face Hub: a folder per domain, with a config.json."""
+
+    repository: str  # owner/name
+    file: str  # of each folder, a pickle that trqam_jax.interop.checkpoints reads
+    domains: Collection[str]  # that have one, by name
+
+
 class StepResult(NamedTuple):
     """What a simulator says of one step."""
 
@@ -121,6 +129,7 @@ class Suite(abc.ABC):
     dataset_dir: str  # where its files are kept unless the user says otherwise; ~ is the home folder
     benchmark: str = ""  # what the papers call all tasks of its benchmark domains together
     commands: Mapping[str, Command] = {}  # of download, generate and convert those it has; called with the arguments
+    bc_policies: ReleasedPolicies | None = None
     untrained: Collection[str] = ()  # names, beside those of `domains`, that its commands know
 
     @abc.abstractmethod

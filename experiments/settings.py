@@ -24,7 +24,8 @@ SECTIONS: Mapping[str, Settings] = {
         "steps": Setting(300_000, "Updates of behaviour cloning; 0: none.", low=0, flag="bc_steps"),
         "checkpoint": Setting(
             "",
-            "Start from this pretrained policy instead of training one; needs bc.steps=0.",
+            "Start from this pretrained policy instead of training one: a folder, released (the domain's of the TRQAM "
+            "paper) or hub:owner/name, both perhaps with @revision; needs bc.steps=0.",
             effect=Effect.LOCATION,
             flag="bc_checkpoint",
         ),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from trqam_jax.errors import UserError
 from trqam_jax.files import MAKE_ROOM, check_room, read_json, sha256, sha256_file, sha256_json, sync
@@ -65,13 +66,45 @@ def load(path: pathlib.Path, like: Any, *, dropped: tuple[str, ...] = ()) -> Any
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = checkpointer.metadata(path.resolve() / TREE).item_metadata
-        differences = _differences(getattr(stored, "tree", stored), expected, dropped)
+        differences = _differences(_stored(checkpointer, path), expected, dropped)
         if differences:
             raise UserError(f"{path}: does not fit these networks: {differences[0]}")
         how = ocp.checkpoint_utils.construct_restore_args(expected)
         args = ocp.args.PyTreeRestore(expected, restore_args=how, partial_restore=bool(dropped))
         return checkpointer.restore(path.resolve() / TREE, args)
+
+
+def load_arrays(path: pathlib.Path, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+    """Of a run's state these arrays of its agents, by name ("train/params/actor/Dense_0/kernel"); the rest is left.
+
+    Damaged if a file is not what was written; UserError names an array that is missing or has another shape.
+    """
+    verify(path)
+    part = traverse_util.unflatten_dict(dict(shapes), sep="/")
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        agents, *others = _stored(checkpointer, path)
+        have = _shapes(agents)
+        for name, shape in shapes.items():
+            if have.get(name) != tuple(shape.shape):
+                raise UserError(f"{path}: {name} has shape {have.get(name, 'none')}, expected {tuple(shape.shape)}")
+        like = (part, *[None] * len(others))
+        how = ocp.checkpoint_utils.construct_restore_args(like)
+        args = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+        arrays, *_ = checkpointer.restore(path.resolve() / TREE, args)
+    return {name: np.asarray(x) for name, x in traverse_util.flatten_dict(arrays, sep="/").items()}
+
+
+def stored_shapes(path: pathlib.Path) -> Any:
+    """The stored tree, shapes in place of its arrays."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        stored = _stored(checkpointer, path)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype), stored)
+
+
+def _stored(checkpointer: ocp.Checkpointer, path: pathlib.Path) -> Any:
+    """Of the checkpoint at `path` the tree, with descriptions of its arrays."""
+    stored = checkpointer.metadata(path.resolve() / TREE).item_metadata
+    return getattr(stored, "tree", stored)
 
 
 def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:

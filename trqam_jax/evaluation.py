@@ -1,7 +1,7 @@
 """Episodes of all replicas at once: one policy call per chunk for every environment slot of every replica."""
 
 import functools
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,18 @@ class Slots(Protocol):
         ...
 
 
+class Actor(Protocol):
+    """What acts: a pytree, such as an agent."""
+
+    def act(self, observations: Any, key: Any) -> Any:
+        """Chunks (B, H, A) in [-1, 1] for observations (B, O), as they are evaluated."""
+        ...
+
+    def act_online(self, observations: Any, key: Any) -> Any:
+        """Chunks to collect data with."""
+        ...
+
+
 class Episodes(NamedTuple):
     """Outcomes of E episodes per replica; (R, E) each."""
 
@@ -48,7 +60,7 @@ def start_seeds(seeds: list[int], phase: str, step: int, num_episodes: int) -> n
 
 @functools.partial(jax.jit, static_argnames="online")
 def policy(
-    agents: AbstractAgent,
+    agents: Actor,
     observations: Array,
     keys: Array,
     episodes: Array,

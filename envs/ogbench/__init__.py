@@ -21,6 +21,7 @@ class OGBench(Suite):
     packages = ("ogbench", "mujoco", "gymnasium")
     dataset_dir = download.DEFAULT_DATASET_DIR
     benchmark = "ogbench50"
+    bc_policies = by_domain.BC_POLICIES
     commands = {"download": download.main, "generate": generate.main, "convert": convert.main}
     untrained = tuple(name for name in generate.GENERATABLE if name not in DOMAINS)
 

@@ -7,7 +7,7 @@ Flat {"section.key": value}, laid over the general settings of `envs/protocols.p
 from collections.abc import Mapping
 from typing import Any
 
-from envs.base import Domain
+from envs.base import Domain, ReleasedPolicies
 
 #: The tables below name domains so. The domains of tests and demos have no settings of their own.
 SHORT: Mapping[str, str] = {
@@ -22,6 +22,8 @@ SHORT: Mapping[str, str] = {
     "cube-triple": "c3",
     "cube-quadruple": "c4",
 }
+#: The TRQAM paper's BC policies, of its ten domains: 300,000 updates, seed 10001, MIT licence.
+BC_POLICIES = ReleasedPolicies("yonghoon96/trqam-bc-checkpoints", "params_300000.pkl", tuple(SHORT))
 LARGE = (1024, 1024, 1024, 1024)
 
 #: {protocol: {setting: {domain: value}}}; other domains have the protocol's general value.

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import envs
 from experiments import config as configuration
-from experiments.training import interrupt
+from experiments.training import interrupt, policies_by_name
 from trqam_jax import checkpoint, data, replicas
 from trqam_jax.errors import UserError
 from trqam_jax.scaling import Scaling
@@ -33,6 +33,7 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
         raise UserError("--agent=bc has nothing to do: give --bc_steps or --bc_checkpoint")
     if source.shards:  # before tens of GB are fetched
         _check_not_scaled(config)
+    config = policies_by_name.pinned(config)
     policy = _given_policy(config)
     _check_saw_the_same(policy, config)
     path = suite.find(
@@ -46,8 +47,8 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
 
 def _given_policy(config: ConfigDict) -> dict[str, Any]:
     """What the meta file of the given BC policy says; {} without one."""
-    given = config.bc.checkpoint
-    return checkpoint.read_meta(pathlib.Path(given).expanduser(), checkpoint.POLICY) if given else {}
+    place = policies_by_name.folder(config)
+    return {} if place is None else checkpoint.read_meta(place, checkpoint.POLICY)
 
 
 def _check_not_scaled(config: ConfigDict) -> None:

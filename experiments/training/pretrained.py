@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import envs
+from experiments.training import policies_by_name
 from experiments.training.replica import Replica, create_args, seeds_of
 from experiments.training.stages import BC
 from trqam_jax import checkpoint
@@ -46,7 +47,10 @@ def load(place: pathlib.Path, config: ConfigDict, domain: envs.Domain, replicas:
         shapes = replica_shapes(*create_args("bc", BC.config(config), domain, meta["seeds"]))
         velocity = checkpoint.load(place, shapes.train.params["actor"])
     except checkpoint.Damaged as error:
-        way_out = "" if config.bc.checkpoint else f"; move {place.parents[1]} away to have it trained again"
+        way_out = f"; move {place.parents[1]} away to have it trained again"
+        if config.bc.checkpoint:
+            named = policies_by_name.is_name(config.bc.checkpoint)
+            way_out = f"; remove {place} to have it fetched again" if named else ""
         raise UserError(f"{error}{way_out}") from error
     print(f"BC policy: {place}, {meta['steps']:,} updates")
     if meta.get("env") not in (None, config.env):

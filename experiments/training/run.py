@@ -9,7 +9,7 @@ import envs
 from envs.vector.actors import Actors
 from envs.vector.slots import VectorSlots
 from experiments.config import starts_from_bc
-from experiments.training import interrupt, pretrained
+from experiments.training import interrupt, policies_by_name, pretrained
 from experiments.training.evaluator import Evaluator
 from experiments.training.inputs import TrainingData, load_data, locate
 from experiments.training.pretrained import Pretrained
@@ -74,8 +74,9 @@ def pretrained_policies(
     config: ConfigDict, domain: envs.Domain, data: TrainingData, replicas: list[Replica]
 ) -> Pretrained | None:
     """The policies to start from, given or trained; None without behaviour cloning."""
-    if config.bc.checkpoint:
-        place = pathlib.Path(config.bc.checkpoint).expanduser()
+    given = policies_by_name.folder(config)
+    if given is not None:
+        place = given
     elif config.bc.steps:
         place = train_bc(BC.config(config), domain, data)
     else:

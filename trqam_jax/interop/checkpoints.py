@@ -8,7 +8,7 @@ import argparse
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -74,9 +74,17 @@ def updates_of(path: pathlib.Path, tree: Any) -> int:
 
 
 def import_checkpoint(
-    path: pathlib.Path, out: pathlib.Path, *, network: str = "actor_slow", env: str | None = None
+    path: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    network: str = "actor_slow",
+    env: str | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Params:
-    """The flow of the pickle `path`, saved to the new folder `out`. Returns its parameters, without a leading axis."""
+    """The flow of the pickle `path`, saved to the new folder `out`. Returns its parameters, without a leading axis.
+
+    provenance: where the pickle is from, kept beside them.
+    """
     if out.exists():
         raise UserError(f"{out}: exists already")
     tree = safe_pickle.load(path)
@@ -86,6 +94,8 @@ def import_checkpoint(
         raise UserError(f"{path}: {error}") from None
     one_policy = {layer: {name: x[None] for name, x in arrays.items()} for layer, arrays in params.items()}
     meta = {"env": env, "steps": updates_of(path, tree), "seeds": [0], "imported_from": path.name, "network": network}
+    if provenance is not None:
+        meta["provenance"] = dict(provenance)
     try:
         checkpoint.save_params(out, one_policy, meta)
     except OSError as error:

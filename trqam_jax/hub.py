@@ -1,0 +1,135 @@
+"""Files of the Hugging Face Hub by name: fetched into huggingface_hub's own cache, and pushed.
+
+Tokens, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are what huggingface_hub makes of them; it is imported when a name is
+used, and not before.
+"""
+
+import contextlib
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from trqam_jax.errors import UserError
+
+SCHEME = "hub:"
+_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Name(NamedTuple):
+    """A repository, at a revision."""
+
+    repository: str  # owner/name
+    revision: str = ""  # a branch, a tag or a commit; "": the main branch
+
+    @classmethod
+    def parse(cls, text: str) -> "Name":
+        """Of owner/name or owner/name@revision; UserError if it is neither."""
+        match = _NAME.fullmatch(text)
+        if match is None or ".." in text:
+            raise UserError(f"{text!r:.120}: no name on the hub, expected owner/name or owner/name@revision")
+        return cls(match["repository"], match["revision"] or "")
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a full commit hash, so that the name means the same for good."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+class Snapshot(NamedTuple):
+    """Files of a repository at one commit, in huggingface_hub's cache."""
+
+    folder: pathlib.Path
+    name: Name  # pinned
+
+
+def fetch(name: Name, patterns: Sequence[str]) -> Snapshot:
+    """The repository's files that match one of the patterns, downloaded unless they are in the cache.
+
+    Nothing is contacted where the revision is a commit hash and its files are there; a cached branch serves where there
+    is no network. UserError, in one line, where neither the hub nor the cache has them.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explained(name):
+        folder = pathlib.Path(
+            snapshot_download(name.repository, revision=name.revision or None, allow_patterns=list(patterns))
+        )
+    if not _COMMIT.fullmatch(folder.name):
+        raise UserError(f"{SCHEME}{name}: the hub calls its revision {folder.name!r:.80}, expected a commit hash")
+    return Snapshot(folder, name._replace(revision=folder.name))
+
+
+def push(folder: pathlib.Path, repository: str, files: Sequence[str], *, private: bool = False) -> tuple[str, Name]:
+    """Upload these files of the folder into a model repository, which is made if there is none.
+
+    Returns the repository's address and its name at the new commit.
+    """
+    from huggingface_hub import HfApi
+
+    name, api = Name.parse(repository), HfApi()
+    if name.revision:
+        raise UserError(f"{repository}: expected owner/name to push to, without a revision")
+    with _explained(name):
+        url = api.create_repo(name.repository, private=private or None, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=name.repository, folder_path=folder, allow_patterns=list(files), commit_message="Upload a policy"
+        )
+    return str(url), name._replace(revision=commit.oid)
+
+
+@contextlib.contextmanager
+def _explained(name: Name) -> Iterator[None]:
+    """What huggingface_hub raises as a UserError of one line, with the way out."""
+    from huggingface_hub import errors
+
+    # Of the HTTP library, which differs by version; threads whose client was closed meanwhile raise a RuntimeError.
+    client_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
+    try:
+        yield
+    except (client_error, OSError, RuntimeError, errors.HFValidationError, errors.EntryNotFoundError) as error:
+        raise UserError(f"{SCHEME}{name}: {_reason(error, name)}") from error
+
+
+def _reason(error: BaseException, name: Name) -> str:
+    from huggingface_hub import errors
+
+    while isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # why the hub was not asked, or did not answer
+    if isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):
+        return "is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it, or bring the cache (HF_HOME)"
+    if isinstance(error, errors.GatedRepoError):
+        return "is gated; accept its terms on its page, then log in by `hf auth login` or set HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no revision {name.revision!r}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one; check the name, and log in by `hf auth login` or set HF_TOKEN"
+    if isinstance(error, errors.HfHubHTTPError):
+        return _of_status(error.response.status_code)
+    if isinstance(error, errors.EntryNotFoundError):
+        return "a file is no longer there; name another revision"
+    reason = _first_line(error)
+    if isinstance(error, errors.HFValidationError):
+        return reason
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the cache'}: {error.strerror}"
+    return f"the hub cannot be reached ({reason}); check the network and HF_ENDPOINT, or bring the cache (HF_HOME)"
+
+
+def _of_status(status: int) -> str:
+    if status == 429:
+        return "the hub limits how often it answers (status 429); wait some minutes, or log in by `hf auth login`"
+    if status in (401, 403):
+        return (
+            f"the hub refuses (status {status}); log in by `hf auth login`, or set HF_TOKEN to a token that may do it"
+        )
+    return f"the hub answers with status {status}; try again later"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.partition("\n")[0][:200]
