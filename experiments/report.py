@@ -6,6 +6,7 @@ RUNS are run folders or folders above them. The file needs nothing else: it can 
 Of videos it holds the latest as far as they fit; the others it links, by paths relative to itself.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -22,10 +23,10 @@ from trqam_jax.errors import UserError
 from trqam_jax.files import write_text
 
 
-def report(paths: Sequence[pathlib.Path], out: pathlib.Path, published: Sequence[str] = (), *, mixed: bool) -> str:
+def report(arguments: argparse.Namespace) -> str:
     """Write the page; returns what there is to say of it."""
-    runs = read_runs(paths)
-    data = collect(runs, published, mixed=mixed)
+    out, runs = arguments.out, read_runs(arguments.runs)
+    data = collect(runs, arguments.published, step=arguments.step, mixed=arguments.mixed)
     room = MOST_BYTES - len(page({**data, "videos": []}).encode())
     filmed = videos(runs, room, out)
     text = page({**data, "videos": filmed})
@@ -44,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("runs", nargs="+", type=pathlib.Path, metavar="RUNS", help="run folders, or folders above them")
     add("--out", required=True, type=pathlib.Path, help="the HTML file to write")
     add("--published", type=papers, default=(), metavar="NAME,...", help="rows of papers, as in table.py")
+    add("--step", type=int, help="the last evaluation that counts, as in table.py (default: the last there is, and the "
+        "last that all replicas have)")  # fmt: skip
     add("--mixed", action="store_true", help="allow several protocols or versions in one table")
     arguments = parser.parse_args(argv)
     try:
-        print(report(arguments.runs, arguments.out, arguments.published, mixed=arguments.mixed))
+        print(report(arguments))
     except (UserError, OSError) as error:
         cli.fail(error)
 

@@ -31,7 +31,10 @@ function byId(id) {
 
 /** 400, 250K, 1.5M: as the figures write steps. */
 function short(number) {
-  for (const [size, unit] of [[1e6, "M"], [1e3, "K"]]) {
+  for (const [size, unit] of [
+    [1e6, "M"],
+    [1e3, "K"],
+  ]) {
     if (Math.abs(number) >= size) return `${Number((number / size).toPrecision(6))}${unit}`;
   }
   return String(number);
@@ -39,7 +42,7 @@ function short(number) {
 
 function format(value) {
   return value !== 0 && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)
-    ? value.toExponential(1)
+    ? value.toExponential(2).replace(/\.?0+e/, "e")
     : String(Number(value.toPrecision(4)));
 }
 
@@ -89,7 +92,11 @@ function lineChart(parent, lines, options) {
   place.addEventListener("keydown", (event) => onKey(event, plot, data, state, say));
   const observer = new ResizeObserver(() => plot.width !== size().width && plot.setSize(size()));
   observer.observe(place);
-  const chart = { redraw: () => plot.redraw(true, true), remove: () => (observer.disconnect(), plot.destroy()), parent };
+  const chart = {
+    redraw: () => plot.redraw(true, true),
+    remove: () => (observer.disconnect(), plot.destroy()),
+    parent,
+  };
   drawn.add(chart);
 }
 
@@ -112,11 +119,11 @@ function look(data, lines, options, state, say) {
   return {
     legend: { show: false },
     focus: { alpha: 0.25 },
-    cursor: { focus: { prox: 24 }, points: { size: 7 }, drag: { x: true, y: false } },
+    cursor: { focus: { prox: 1e6 }, points: { size: 8, one: true }, drag: { x: true, y: false }, y: false },
     scales: { x: { time: false, range: xRange(options) }, y: yScale(options) },
     axes: [
-      { ...axis, values, space: 60, ...options.xAxis },
-      { ...axis, values: numbers, size: 58 },
+      { ...axis, values, space: 60, size: 32, ...options.xAxis },
+      { ...axis, values: numbers, size: 60, ...(options.log ? DECADES : {}) },
     ],
     series: [{}, ...lines.map(series)],
     hooks: {
@@ -127,6 +134,19 @@ function look(data, lines, options, state, say) {
     },
   };
 }
+
+const MOST_DECADES = 5;
+
+/** Ticks at powers of ten, not more than a chart has room for. */
+const DECADES = {
+  splits: (plot, axis, low, high) => {
+    const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+    const stride = Math.max(1, Math.ceil((last - first) / MOST_DECADES));
+    const count = Math.floor((last - first) / stride) + 1;
+    return Array.from({ length: count }, (_, i) => Number(`1e${first + i * stride}`));
+  },
+  filter: (_, splits) => splits,
+};
 
 function series(line) {
   return {
@@ -173,12 +193,19 @@ function marks(plot, lines, options) {
   const at = (x, y) => [plot.valToPos(x, "x", true), plot.valToPos(y, "y", true)];
   ctx.save();
   ctx.lineWidth = 2 * devicePixelRatio;
+  ctx.setLineDash([]);
   for (const line of lines.filter((one) => one.cross !== null && one.cross !== undefined)) {
     const [x, y] = at(line.x[line.cross], line.y[line.cross]);
     const r = 4 * devicePixelRatio;
     ctx.strokeStyle = line.colour();
-    stroke(ctx, [[x - r, y - r], [x + r, y + r]]);
-    stroke(ctx, [[x - r, y + r], [x + r, y - r]]);
+    stroke(ctx, [
+      [x - r, y - r],
+      [x + r, y + r],
+    ]);
+    stroke(ctx, [
+      [x - r, y + r],
+      [x + r, y - r],
+    ]);
   }
   for (const { x, low, high } of options.intervals ?? []) {
     ctx.strokeStyle = cssColour("--ink");

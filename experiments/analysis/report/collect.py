@@ -9,14 +9,19 @@ from experiments.analysis.figures.style import COLOURS
 from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS, published_rows
 from experiments.analysis.report.curves import curves, points, replicas
 from experiments.analysis.report.pairs import compared, finals
-from experiments.analysis.report.runs import about, settings
-from experiments.analysis.rows import Run, Source, name_unfinished, sources
+from experiments.analysis.report.runs import about, folder_names, settings
+from experiments.analysis.rows import REPLICA, Run, Source, name_unfinished, sources
 
 Key = tuple[str, str]  # protocol and method
 
 
-def collect(runs: list[Run], papers: Sequence[str] = (), *, mixed: bool = False) -> dict[str, Any]:
-    """Everything but the videos. A UserError if protocols or versions must not stand in one table (unless `mixed`)."""
+def collect(
+    runs: list[Run], papers: Sequence[str] = (), *, step: int | None = None, mixed: bool = False
+) -> dict[str, Any]:
+    """Everything but the videos. step: the last evaluation that counts, as for table.py.
+
+    A UserError if protocols or versions must not stand in one table (unless `mixed`).
+    """
     others = {f"--published={paper}": PUBLISHED[paper].protocol for paper in papers}
     remarks = table.refuse_mixed(runs, others, mixed=mixed)
     name_unfinished(runs)
@@ -28,18 +33,41 @@ def collect(runs: list[Run], papers: Sequence[str] = (), *, mixed: bool = False)
     return {
         "methods": _labels(methods),
         "colours": COLOURS,
-        "phases": [_phase(runs, phase, papers, remarks, ids) for phase in phases(runs)],
+        "tables": [
+            _table(origins, Choice(step=at), phase, papers, remarks, ids)
+            for phase, origins in _phases(runs, step)
+            for at in ([None, *_earlier(origins)] if step is None else [step])
+        ],
         "curves": lines,
         "points": most,
-        "runs": [about(run) for run in runs],
+        "runs": [{"folder": name, **about(run)} for run, name in zip(runs, folder_names(runs), strict=True)],
         "settings": settings(runs),
     }
 
 
-def phases(runs: Sequence[Run]) -> list[str]:
-    """Those that a run has evaluated; the first where there is only the BC policy."""
+def _phases(runs: list[Run], step: int | None) -> list[tuple[str, list[Source]]]:
+    """Of every phase that was evaluated (the first where there is only the BC policy) its results.
+
+    step: only phases that have it; all if none has, so that the message says which steps there are.
+    """
     present = {phase for run in runs for phase in run.eval.phase.unique()}
-    return [phase for phase in PUBLISHED_STEPS if phase in present] or [next(iter(PUBLISHED_STEPS))]
+    names = [phase for phase in PUBLISHED_STEPS if phase in present] or [next(iter(PUBLISHED_STEPS))]
+    found = [(phase, sources(_evaluated(runs, phase), phase)) for phase in names]
+    having = [(phase, origins) for phase, origins in found if all((own.rows.step == step).any() for own in origins)]
+    return having or found
+
+
+def _earlier(origins: Sequence[Source]) -> list[int]:
+    """The last step that all replicas have, if some have not got further."""
+    steps = set.intersection(*(_shared_steps(source) for source in origins))
+    last = max(step_of(source, Choice()) for source in origins)
+    return [max(steps)] if steps and max(steps) < last else []
+
+
+def _shared_steps(source: Source) -> set[int]:
+    distinct = source.rows.drop_duplicates([*REPLICA, "step"])
+    counts = distinct.groupby("step").size()
+    return set(counts.index[counts == len(distinct.drop_duplicates(REPLICA))].tolist())
 
 
 def _labels(methods: Iterable[Key]) -> list[str]:
@@ -47,14 +75,17 @@ def _labels(methods: Iterable[Key]) -> list[str]:
     return [f"{method} (protocol {protocol})" if several else method for protocol, method in methods]
 
 
-def _phase(
-    runs: list[Run], phase: str, papers: Sequence[str], remarks: Sequence[str], ids: Mapping[Key, int]
+def _table(
+    origins: Sequence[Source],
+    choice: Choice,
+    phase: str,
+    papers: Sequence[str],
+    remarks: Sequence[str],
+    ids: Mapping[Key, int],
 ) -> dict[str, Any]:
-    """The table of a phase, and the pairs of its methods."""
-    choice = Choice()
-    origins = sources(_evaluated(runs, phase), phase)
-    given = [paper for paper in papers if _has(paper, phase)]
-    lacking = [f"{paper} has nothing of this phase" for paper in papers if paper not in given]
+    """The table of a phase at a step, and the pairs of its methods."""
+    given = [paper for paper in papers if _has(paper, phase, choice.step)]
+    lacking = [f"{paper} has nothing at this step" for paper in papers if paper not in given]
     for source in origins:
         table.name_short(source, choice)
     rows, more = table.collect(origins, choice, phase, given)
@@ -62,7 +93,7 @@ def _phase(
     notes = [*remarks, *lacking, *more, *table.episode_limits(labelled, origins)]
     own = [ids.get((row.protocol, row.method)) if row.source == "ours" else None for row in rows]
     return {
-        "name": phase,
+        "phase": phase,
         "steps": sorted({step_of(source, choice) for source in origins}),
         "caption": table.caption(labelled, choice, phase, notes, given),
         "domains": _by_domain(labelled, own),
@@ -77,8 +108,9 @@ def _evaluated(runs: list[Run], phase: str) -> list[Run]:
     return [run for run in runs if run.config["protocol"] in having] if having else runs
 
 
-def _has(paper: str, phase: str) -> bool:
-    return any(int(row["step"]) == PUBLISHED_STEPS[phase] for row in published_rows(paper))
+def _has(paper: str, phase: str, step: int | None) -> bool:
+    wanted = PUBLISHED_STEPS[phase] if step is None else step
+    return any(int(row["step"]) == wanted for row in published_rows(paper))
 
 
 # ---- the table

@@ -3,8 +3,8 @@
 // Two methods under the same seeds: the differences that were computed with the page, by domain, task and seed.
 
 /** The rows of a pair, turned round if it was computed the other way: differences change their sign. */
-function pairRows(phase, first, second) {
-  return phase.pairs
+function pairRows(table, first, second) {
+  return table.pairs
     .filter((row) => (row.first === first && row.second === second) || (row.first === second && row.second === first))
     .map((row) => (row.first === first ? row : reversed(row)));
 }
@@ -25,20 +25,20 @@ function scopeName(row) {
   return row.task === null ? row.env : `${row.env}, task ${row.task}`;
 }
 
-function renderCompare(phase, state) {
+function renderCompare(table, state) {
   const first = Number(byId("first").value);
   const second = Number(byId("second").value);
-  const rows = first === second ? [] : pairRows(phase, first, second);
+  const rows = first === second ? [] : pairRows(table, first, second);
   byId("compare-summary").textContent = compareSummary(rows, first, second);
   const domains = rows.filter((row) => row.env !== null && row.task === null);
   const row = domains.find((one) => one.env === state.env) ?? domains[0];
   const choose = (env) => {
     state.env = env;
-    renderCompare(phase, state);
+    renderCompare(table, state);
     byId("compare-domain").scrollIntoView({ block: "nearest" });
   };
   fillCompareTable(rows, first, second, row, choose);
-  renderSeeds(phase, row, rows, first, second);
+  renderSeeds(table, row, rows, first, second);
 }
 
 function compareSummary(rows, first, second) {
@@ -54,19 +54,32 @@ function compareSummary(rows, first, second) {
 function fillCompareTable(rows, first, second, chosen, choose) {
   const tasks = byId("compare-tasks").checked;
   const shown = rows.filter((row) => row.task === null || tasks);
-  const columns = ["scope", DATA.methods[first], DATA.methods[second], "difference", "95 % interval", "P(better)", "seeds"];
+  const columns = [
+    "scope",
+    DATA.methods[first],
+    DATA.methods[second],
+    "difference",
+    "95 % interval",
+    "P(better)",
+    "seeds",
+  ];
   const cells = shown.map((row) => {
     const action = row.env === null ? null : () => choose(row.env);
     return [
       text(scopeName(row), { action, name: action ? `Differences by seed on ${scopeName(row)}` : null }),
       ...row.means.map((mean) => number(Number(mean))),
-      { text: row.difference, value: Number(row.difference), bold: excludesZero(row), chosen: row === chosen },
+      { text: row.difference, value: Number(row.difference), bold: excludesZero(row) },
       { text: row.interval ? `[${row.interval.join(", ")}]` : "–", value: row.interval && Number(row.interval[0]) },
-      number(Number(row.better), 2),
+      { text: row.better, value: Number(row.better) },
       { text: seedsText(row), value: row.seeds.length },
-    ];
+    ].map((cell) => ({ ...cell, chosen: row === chosen }));
   });
-  if (rows.length) fillTable(byId("compare-table"), columns.map((label) => ({ label })), cells);
+  if (rows.length)
+    fillTable(
+      byId("compare-table"),
+      columns.map((label) => ({ label })),
+      cells,
+    );
   else byId("compare-table").replaceChildren();
 }
 
@@ -79,13 +92,13 @@ function seedsText(row) {
 }
 
 /** A domain's differences, a point for every seed and task, and as a table. */
-function renderSeeds(phase, row, rows, first, second) {
+function renderSeeds(table, row, rows, first, second) {
   const chart = byId("compare-chart");
   clearCharts(chart);
   byId("compare-seeds").replaceChildren();
   byId("compare-domain").textContent = row ? `${row.env}: difference of every seed and task, percentage points` : "";
   if (!row) return;
-  const tasks = sharedTasks(phase, row.env, first, second);
+  const tasks = sharedTasks(table, row.env, first, second);
   const seeds = [...new Set(tasks.flatMap((task) => [...task.differences.keys()]))].sort((a, b) => a - b);
   const columns = [{ label: "seed" }, ...tasks.map(({ task }) => ({ label: `task ${task}` }))];
   const cells = seeds.map((seed) => [
@@ -96,22 +109,24 @@ function renderSeeds(phase, row, rows, first, second) {
   differenceChart(chart, row, rows, tasks, seeds);
 }
 
-function sharedTasks(phase, env, first, second) {
-  const of = (method) => phase.ends.filter((one) => one.method === method && one.env === env);
+function sharedTasks(table, env, first, second) {
+  const of = (method) => table.ends.filter((one) => one.method === method && one.env === env);
   return of(first).flatMap((ours) => {
     const theirs = of(second).find((one) => one.task === ours.task);
     if (!theirs) return [];
     const other = new Map(theirs.seeds.map((seed, i) => [seed, theirs.success[i]]));
-    const both = ours.seeds.map((seed, i) => [seed, ours.success[i] - other.get(seed)]).filter(([seed]) => other.has(seed));
+    const both = ours.seeds
+      .map((seed, i) => [seed, ours.success[i] - other.get(seed)])
+      .filter(([seed]) => other.has(seed));
     return [{ task: ours.task, differences: new Map(both) }];
   });
 }
 
 function differenceChart(parent, row, rows, tasks, seeds) {
   const x = tasks.map(({ task }) => task);
-  const lines = seeds.map((seed) => ({
+  const lines = seeds.map((seed, i) => ({
     label: `seed ${seed}`,
-    x,
+    x: x.map((task) => task + ((i + 1) / (seeds.length + 1) - 0.5) * 0.6), // side by side
     y: tasks.map(({ differences }) => differences.get(seed) ?? null),
     colour: () => cssColour("--accent"),
     points: true,
@@ -128,7 +143,9 @@ function differenceChart(parent, row, rows, tasks, seeds) {
     title: "bars: 95 % interval of the mean",
     xRange: [low, high],
     xAxis: { splits: () => x, values: (_, ticks) => ticks.map((tick) => `task ${tick}`) },
-    place: (value) => `task ${value}`,
-    intervals: own.flatMap((one, i) => (one.interval ? [{ x: x[i], low: Number(one.interval[0]), high: Number(one.interval[1]) }] : [])),
+    place: (value) => `task ${Math.round(value)}`,
+    intervals: own.flatMap((one, i) =>
+      one.interval ? [{ x: x[i], low: Number(one.interval[0]), high: Number(one.interval[1]) }] : [],
+    ),
   });
 }

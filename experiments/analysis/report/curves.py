@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.analysis.rows import DIVERGED, Run, groups
 
 MOST_POINTS = 200  # of a curve of training
-MOST_NUMBERS = 450_000  # of all curves of training together, 3 MB
+MOST_NUMBERS = 500_000  # of all curves of training together: 3.5 MB
 FEWEST_POINTS = 10
 METRICS = ("path_kl", "kl_average", "lambda", "grad_norm")  # beside the losses
 LOSSES = ("_loss", "mse")  # how their names end

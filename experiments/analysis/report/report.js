@@ -6,7 +6,7 @@ const NAMES = { success: "success, %", path_kl: "path KL, nats per action", kl_a
 const state = { sort: {}, compare: { env: null } };
 
 const title = (metric) => NAMES[metric] ?? metric.replaceAll("_", " ");
-const phase = () => DATA.phases[Number(byId("phase").value)];
+const shownTable = () => DATA.tables[Number(byId("phase").value)];
 const unique = (values) => [...new Set(values)];
 
 // ---- the top
@@ -43,7 +43,7 @@ function renderSummary() {
 
 function renderResults() {
   const view = byId("view").value;
-  const { corner, columns, rows } = phase()[view];
+  const { corner, columns, rows } = shownTable()[view];
   const kept = columns.map((_, i) => i).filter((i) => passes(columns[i].label, byId("column-filter").value));
   const shown = rows.filter((row) => passes(row.label, byId("row-filter").value));
   const cells = shown.map((row) => [
@@ -53,7 +53,7 @@ function renderResults() {
   const key = [view, ...kept].join();
   state.sort[key] ??= { column: null, descending: false };
   fillTable(byId("results"), [{ label: corner }, ...kept.map((i) => columns[i])], cells, state.sort[key]);
-  byId("results-caption").textContent = phase().caption;
+  byId("results-caption").textContent = shownTable().caption;
 }
 
 function resultCell(cell, place) {
@@ -93,13 +93,19 @@ function fillTasks(chosen) {
 
 function fillMetrics(chosen) {
   const metrics = unique(["success", ...chosenCurves().flatMap((lines) => Object.keys(lines.train))]);
-  fillSelect(byId("curve-metric"), metrics.map((metric) => [metric, title(metric)]), chosen);
+  fillSelect(
+    byId("curve-metric"),
+    metrics.map((metric) => [metric, title(metric)]),
+    chosen,
+  );
   suggestLog();
 }
 
 /** A logarithmic axis for metrics that span decades. */
 function suggestLog() {
-  const values = chosenCurves().flatMap((lines) => metricOf(lines).y.flat()).filter((y) => y !== null);
+  const values = chosenCurves()
+    .flatMap((lines) => metricOf(lines).y.flat())
+    .filter((y) => y !== null);
   const low = values.reduce((a, b) => Math.min(a, b), Infinity);
   const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const possible = byId("curve-metric").value !== "success" && low > 0 && values.length > 0;
@@ -132,7 +138,7 @@ function chartOptions(task, found) {
   const success = metric === "success";
   return {
     title: `${byId("curve-env").value}, task ${task}: ${title(metric)}`,
-    unit: success ? " %" : "",
+    unit: success ? "\u00a0%" : "",
     range: success ? [-3, 103] : null,
     log: byId("curve-log").checked && !byId("curve-log").disabled,
     border: found.map((lines) => lines.border).find((border) => border !== null),
@@ -148,7 +154,9 @@ function linesOf(lines, task) {
   const finite = own.filter((i) => lines.diverged[i] === null);
   const shown = byId("curve-seeds").checked ? own : own.filter((i) => lines.diverged[i] !== null);
   const seeds = shown.map((i) => ({
-    label: `${name}, seed ${lines.seeds[i]}, task ${task}` + (lines.diverged[i] === null ? "" : `, diverged by ${short(lines.diverged[i])}`),
+    label:
+      `${name}, seed ${lines.seeds[i]}, task ${task}` +
+      (lines.diverged[i] === null ? "" : `, diverged by update ${short(lines.diverged[i])}`),
     x,
     y: y[i],
     colour,
@@ -156,8 +164,16 @@ function linesOf(lines, task) {
     dash: lines.diverged[i] === null ? methodDash(lines.method) : DIVERGED_DASH,
     cross: crossAt(x, y[i], lines.diverged[i]),
   }));
-  if (finite.length < 2) return seeds.length ? seeds : finite.map((i) => ({ label: `${name}, seed ${lines.seeds[i]}, task ${task}`, x, y: y[i], colour, width: 2.5 }));
-  const mean = { label: `${name}, mean of ${finite.length} seeds, task ${task}`, x, y: meanOf(finite.map((i) => y[i])), colour };
+  if (finite.length < 2)
+    return seeds.length
+      ? seeds
+      : finite.map((i) => ({ label: `${name}, seed ${lines.seeds[i]}, task ${task}`, x, y: y[i], colour, width: 2.5 }));
+  const mean = {
+    label: `${name}, mean of ${finite.length} seeds, task ${task}`,
+    x,
+    y: meanOf(finite.map((i) => y[i])),
+    colour,
+  };
   return [...seeds, { ...mean, width: 2.5, dash: methodDash(lines.method) }];
 }
 
@@ -183,13 +199,22 @@ function budgetLines(found) {
   const ends = [x[0], x[x.length - 1]];
   const levels = unique(found.flatMap((lines) => lines.budgets));
   const colour = () => cssColour("--ink");
-  return levels.map((level) => ({ label: `KL budget ${level}`, x: ends, y: [level, level], colour, width: 1.2, dash: [3, 3] }));
+  return levels.map((level) => ({
+    label: `KL budget ${level}`,
+    x: ends,
+    y: [level, level],
+    colour,
+    width: 1.2,
+    dash: [3, 3],
+  }));
 }
 
 function curveCaption(found) {
   if (!found.length) return "The chosen methods have no such curve on this domain.";
   const train = byId("curve-metric").value !== "success";
-  const parts = ["Thin: a seed. Thick: the mean of the seeds that have not diverged."];
+  const parts = [
+    "Over updates since behaviour cloning. Thin: a seed. Thick: the mean of the seeds that have not diverged.",
+  ];
   if (found.some((lines) => lines.diverged.some((step) => step !== null))) {
     parts.push("Dashed with a cross: a replica that diverged, the cross at its last value before.");
   }
@@ -208,28 +233,46 @@ function renderDiverged() {
     byId("diverged-table").replaceWith(make("p", {}, "None: every replica's losses stayed finite."));
     return;
   }
-  const columns = [{ label: "method" }, { label: "domain", text: true }, { label: "task" }, { label: "seed" }, { label: "seen at step" }, { label: "show", text: true }];
+  const columns = [
+    { label: "method" },
+    { label: "domain", text: true },
+    { label: "task" },
+    { label: "seed" },
+    { label: "seen at step" },
+    { label: "show", text: true },
+  ];
   const rows = found.map((one) => [
     text(DATA.methods[one.method]),
     text(one.env),
     { text: String(one.task), value: one.task },
     { text: String(one.seed), value: one.seed },
     { text: one.step.toLocaleString("en"), value: one.step },
-    { text: "curves", value: "", action: () => openCurves(one), name: `Curves of ${DATA.methods[one.method]}, ${one.env}, task ${one.task}` },
+    {
+      text: "curves",
+      value: "",
+      action: () => openCurves(one),
+      name: `Curves of ${DATA.methods[one.method]}, ${one.env}, task ${one.task}`,
+    },
   ]);
   fillTable(byId("diverged-table"), columns, rows);
 }
 
 function runName(i) {
-  const run = DATA.runs[i];
-  return `${run.agent}, ${run.env}: ${run.folder}`;
+  const { agent, env, folder } = DATA.runs[i];
+  return `${agent}, ${env} (${folder})`;
 }
 
 function renderSettings() {
   const [a, b] = ["run-a", "run-b"].map((id) => DATA.settings.own[Number(byId(id).value)]);
-  const keys = unique([...Object.keys(a), ...Object.keys(b)]).filter((key) => a[key] !== b[key]).sort();
+  const keys = unique([...Object.keys(a), ...Object.keys(b)])
+    .filter((key) => a[key] !== b[key])
+    .sort();
   const rows = keys.map((key) => [text(key), text(a[key] ?? "–"), text(b[key] ?? "–")]);
-  const columns = [{ label: "setting" }, { label: "first run", text: true, long: true }, { label: "second run", text: true, long: true }];
+  const columns = [
+    { label: "setting" },
+    { label: "first run", text: true, long: true },
+    { label: "second run", text: true, long: true },
+  ];
   if (rows.length) fillTable(byId("settings-table"), columns, rows);
   else byId("settings-table").replaceChildren(make("p", {}, "No setting differs."));
 }
@@ -240,38 +283,55 @@ function renderShared() {
 }
 
 function renderCost() {
-  const columns = ["agent", "domain", "replicas", "steps", "steps/s", "training, s", "evaluation, s", "env steps/s in evaluation", "folder"];
+  const columns = [
+    "agent",
+    "domain",
+    "replicas",
+    "steps",
+    "steps/s",
+    "training, s",
+    "evaluation, s",
+    "env steps/s in evaluation",
+    "folder",
+  ];
   const texts = ["domain", "folder"];
   const rows = DATA.runs.map(({ agent, env, replicas, cost, folder, finished }) => [
     text(agent),
     text(env),
     number(replicas),
     number(cost.steps),
-    number(cost.updates_per_second, 3),
-    number(cost.train_seconds),
-    number(cost.eval_seconds),
+    number(cost.updates_per_second, 2),
+    number(cost.train_seconds, 0),
+    number(cost.eval_seconds, 0),
     number(cost.env_steps_per_second),
     text(finished ? folder : `${folder} (unfinished)`),
   ]);
-  fillTable(byId("cost-table"), columns.map((label) => ({ label, text: texts.includes(label) })), rows);
+  fillTable(
+    byId("cost-table"),
+    columns.map((label) => ({ label, text: texts.includes(label) })),
+    rows,
+  );
 }
 
 function renderVideos() {
   const linked = DATA.videos.filter((video) => video.link).length;
   const inside = DATA.videos.length - linked;
   byId("videos-note").textContent =
-    `${inside} in this file` + (linked ? `; ${linked} did not fit and are links to the runs' folders, relative to this file.` : ".");
+    `${inside} in this file` +
+    (linked ? `; ${linked} did not fit and are links to the runs' folders, relative to this file.` : ".");
   const list = make("ul", { class: "videos" });
   for (const video of DATA.videos) list.append(make("li", {}, videoEntry(video)));
   byId("videos-list").append(list);
 }
 
 function videoEntry(video) {
-  const name = `${DATA.runs[video.run].agent}, ${DATA.runs[video.run].env}: ${video.name}`;
+  const { agent, env } = DATA.runs[video.run];
+  const name = `${agent}, ${env}: ${video.name}`;
   if (video.link) return make("a", { href: video.link }, name);
   const entry = make("details", {}, make("summary", {}, name));
   entry.addEventListener("toggle", () => {
-    if (entry.open && !entry.querySelector("img")) entry.append(make("img", { src: video.data, alt: `Episode: ${name}` }));
+    if (entry.open && !entry.querySelector("img"))
+      entry.append(make("img", { src: video.data, alt: `Episode: ${name}` }));
   });
   return entry;
 }
@@ -279,21 +339,34 @@ function videoEntry(video) {
 // ---- start
 
 function setUpTable() {
-  fillSelect(byId("phase"), DATA.phases.map((one, i) => [i, `${one.name}, step ${one.steps.map(short).join(" or ")}`]));
-  byId("phase").addEventListener("change", () => (renderResults(), renderCompare(phase(), state.compare)));
+  fillSelect(
+    byId("phase"),
+    DATA.tables.map((one, i) => [i, `${one.phase}, step ${one.steps.map(short).join(" or ")}`]),
+  );
+  byId("phase").addEventListener("change", () => (renderResults(), renderCompare(shownTable(), state.compare)));
   byId("view").addEventListener("change", renderResults);
   for (const id of ["row-filter", "column-filter"]) byId(id).addEventListener("input", renderResults);
 }
 
 function setUpCurves() {
   const envs = unique(DATA.curves.map((lines) => lines.env));
-  fillSelect(byId("curve-env"), envs.map((env) => [env, env]));
+  fillSelect(
+    byId("curve-env"),
+    envs.map((env) => [env, env]),
+  );
   DATA.methods.forEach((name, i) => {
-    const box = make("input", { type: "checkbox", value: i, onchange: () => (fillMetrics(byId("curve-metric").value), renderCurves()) });
+    const box = make("input", {
+      type: "checkbox",
+      value: i,
+      onchange: () => (fillMetrics(byId("curve-metric").value), renderCurves()),
+    });
     box.checked = true;
     byId("curve-methods").append(make("label", {}, box, swatch(i), name));
   });
-  byId("curve-env").addEventListener("change", () => (fillTasks(""), fillMetrics(byId("curve-metric").value), renderCurves()));
+  byId("curve-env").addEventListener(
+    "change",
+    () => (fillTasks(""), fillMetrics(byId("curve-metric").value), renderCurves()),
+  );
   byId("curve-metric").addEventListener("change", () => (suggestLog(), renderCurves()));
   for (const id of ["curve-task", "curve-seeds", "curve-log"]) byId(id).addEventListener("change", renderCurves);
   byId("curve-seeds").checked = DATA.methods.length < 4;
@@ -306,7 +379,7 @@ function setUpCompare() {
   fillSelect(byId("first"), methods, 0);
   fillSelect(byId("second"), methods, 1);
   for (const id of ["first", "second", "compare-tasks"]) {
-    byId(id).addEventListener("change", () => renderCompare(phase(), state.compare));
+    byId(id).addEventListener("change", () => renderCompare(shownTable(), state.compare));
   }
 }
 
@@ -321,7 +394,8 @@ function start() {
   byId("compare").hidden = DATA.methods.length < 2;
   byId("settings").hidden = DATA.runs.length < 1;
   byId("videos").hidden = !DATA.videos.length;
-  for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
+  for (const form of document.querySelectorAll("form"))
+    form.addEventListener("submit", (event) => event.preventDefault());
   renderSummary();
   setUpTable();
   setUpCurves();
@@ -329,7 +403,7 @@ function start() {
   setUpSettings();
   renderResults();
   renderCurves();
-  renderCompare(phase(), state.compare);
+  renderCompare(shownTable(), state.compare);
   renderDiverged();
   renderSettings();
   renderShared();

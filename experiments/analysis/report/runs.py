@@ -17,10 +17,17 @@ _TIMES = {"step": "int64"} | dict.fromkeys(("updates_per_second", "eval_seconds"
 
 
 def about(run: Run) -> dict[str, Any]:
-    """Its folder, and what it cost."""
+    """What it is, and what it cost."""
     replicas = run.eval[["task", "seed", "variant"]].drop_duplicates()
-    identity = {"folder": str(run.folder), "agent": run.agent, "env": run.config["env"], "finished": run.finished}
+    identity = {"agent": run.agent, "env": run.config["env"], "finished": run.finished}
     return {**identity, "replicas": len(replicas), "cost": cost(read_times(run.folder / "times.csv"))}
+
+
+def folder_names(runs: Sequence[Run]) -> list[str]:
+    """Each run's folder, below the folder that holds them all."""
+    folders = [run.folder.resolve() for run in runs]
+    above = pathlib.Path(os.path.commonpath([folder.parent for folder in folders]))
+    return [str(folder.relative_to(above)) for folder in folders]
 
 
 def settings(runs: Sequence[Run]) -> dict[str, Any]:

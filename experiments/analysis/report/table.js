@@ -35,9 +35,17 @@ function dataCell(cell, column, i) {
   const inner = cell.action
     ? make("button", { type: "button", "aria-label": cell.name, onclick: cell.action }, cell.text)
     : make("span", {}, cell.text);
-  if (i === 0) return make("th", { scope: "row" }, ...(cell.before ?? []), inner);
+  if (i === 0) return make("th", { scope: "row", class: cell.chosen ? "chosen" : "" }, inner);
   const classes = { bold: cell.bold, text: column.text, long: column.long, chosen: cell.chosen };
-  return make("td", { class: Object.keys(classes).filter((name) => classes[name]).join(" ") }, inner);
+  return make(
+    "td",
+    {
+      class: Object.keys(classes)
+        .filter((name) => classes[name])
+        .join(" "),
+    },
+    inner,
+  );
 }
 
 /** What has no value comes last, whichever way. */
@@ -52,7 +60,11 @@ function sorted(rows, sort) {
 
 /** Whether the label holds one of the words that a filter names, split by commas; an empty filter takes all. */
 function passes(label, filter) {
-  const words = filter.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
+  const words = filter
+    .toLowerCase()
+    .split(",")
+    .map((word) => word.trim())
+    .filter(Boolean);
   return !words.length || words.some((word) => label.toLowerCase().includes(word));
 }
 
