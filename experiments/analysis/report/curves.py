@@ -104,7 +104,9 @@ def _table(rows: pd.DataFrame, columns: list[str], names: pd.MultiIndex) -> tupl
     """The steps (S,), and of each column the values (S, R); nan where a replica has no row."""
     distinct = rows.drop_duplicates([*_REPLICA, "total_step"], keep="last")
     table = distinct.pivot(index="total_step", columns=_REPLICA, values=columns)
-    return table.index.to_numpy(int), [table[name].reindex(columns=names).to_numpy(float) for name in columns]
+    wanted = pd.MultiIndex.from_tuples([(column, *name) for column in columns for name in names])
+    values = table.reindex(columns=wanted).to_numpy(float).reshape(len(table), len(columns), len(names))
+    return table.index.to_numpy(int), [values[:, i] for i in range(len(columns))]
 
 
 def _lists(table: np.ndarray) -> list[list[float | int | None]]:
