@@ -11,6 +11,7 @@ from typing import Any
 _HERE = pathlib.Path(__file__).parent
 STYLES = ("vendor/uPlot.min.css", "report.css")
 SCRIPTS = ("vendor/uPlot.iife.min.js", "charts.js", "table.js", "compare.js", "report.js")
+LICENCE = "vendor/uPlot.LICENSE"  # goes wherever the library goes
 MOST_BYTES = 5_000_000  # with embedded videos; without them a page may be larger, and is then said to be
 
 
@@ -19,6 +20,7 @@ def page(data: dict[str, Any]) -> str:
     styles, scripts = ([(_HERE / name).read_text() for name in names] for names in (STYLES, SCRIPTS))
     return string.Template((_HERE / "template.html").read_text()).substitute(
         policy=policy(styles, scripts),
+        licence=(_HERE / LICENCE).read_text(),
         styles="\n".join(f"<style>{text}</style>" for text in styles),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
         data=as_json(data),

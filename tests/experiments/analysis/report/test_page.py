@@ -92,6 +92,12 @@ def test_the_policy_forbids_the_network_and_other_scripts(evil):
     assert loaded == [("a", {"class": "skip", "href": "#table"})]
 
 
+def test_the_librarys_licence_is_in_the_page():
+    text = page({"videos": []})
+    assert "Copyright (c) 2022 Leon Sorokin" in text
+    assert "The above copyright notice and this permission notice shall be included" in text
+
+
 def test_numbers_that_json_lacks_are_refused():
     with pytest.raises(ValueError, match="JSON"):
         page({"videos": [], "x": float("nan")})
