@@ -35,6 +35,8 @@ setup(
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.19"],
         "slurm": ["submitit>=1.5"],
+        # For the tests of the report's page in a browser, which is the system's own.
+        "browser": ["playwright>=1.40"],
         # For tests alone, beside requirements-robomimic.txt: several GB, of PyTorch. Its list lacks six.
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "dev": [

@@ -19,11 +19,11 @@ from experiments import cli
 from experiments.analysis import grid, released, statistics, table
 from experiments.analysis.cells import VALUES, Choice
 from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS
-from experiments.analysis.rows import Source, mixtures, name_unfinished, read_runs, sources
+from experiments.analysis.rows import Source, name_unfinished, read_runs, sources
 from trqam_jax.errors import UserError, suggest
 
 
-def _papers(text: str) -> tuple[str, ...]:
+def papers(text: str) -> tuple[str, ...]:
     """Names of published tables."""
     names = tuple(text.split(","))
     for name in names:
@@ -38,7 +38,7 @@ def parse(argv: list[str] | None) -> Namespace:
     add = parser.add_argument
     add("runs", nargs="*", type=pathlib.Path, metavar="RUNS", help="folders, or released FILE.pkl")
     add("--format", choices=[*grid.FORMATS, "csv"], default="markdown", help="default: %(default)s")
-    add("--published", type=_papers, default=(), metavar="NAME,...", help="a paper's values, or what others got with "
+    add("--published", type=papers, default=(), metavar="NAME,...", help="a paper's values, or what others got with "
         f"its code (trqam_reruns), beside those of RUNS or alone: of {', '.join(PUBLISHED)}")  # fmt: skip
     add("--release", choices=released.RELEASES, help="whose format FILE.pkl is in")
     add("--phase", choices=PUBLISHED_STEPS, default="offline", help="default: %(default)s")
@@ -70,9 +70,7 @@ def origins_of(arguments: Namespace) -> tuple[list[Source], list[str]]:
     runs = read_runs(path for path in arguments.runs if path not in pickles)
     others = {str(path): released.RELEASES[arguments.release].protocol for path in pickles}
     others |= {f"--published={paper}": PUBLISHED[paper].protocol for paper in arguments.published}
-    problems = mixtures(runs, others)
-    if problems and not arguments.mixed:
-        raise UserError(f"{'; '.join(problems)}; show them apart, or add --mixed if that is what you want")
+    problems = table.refuse_mixed(runs, others, mixed=arguments.mixed)
     name_unfinished(runs)
     files = [released.load(path, arguments.release, arguments.phase) for path in pickles]
     return [*sources(runs, arguments.phase), *files], problems

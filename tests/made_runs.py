@@ -28,6 +28,40 @@ def write_run(folder, rows=(), *, agent="trqam", env="cube-single", protocol="qu
 
 
 TASKS = range(1, 6)
+TRAIN = ["critic_loss", "grad_norm", "q_mean"]
+TRUST_REGION = [*TRAIN, "kl_budget", "lambda", "path_kl"]
+STEPS = range(50_000, 1_000_001, 50_000)
+
+
+def write_whole_run(folder, *, agent="trqam", env="cube-double", tasks=(1, 2), seeds=(1, 2, 3), steps=STEPS,
+                    diverged=(), **others):  # fmt: skip
+    """A run with train.csv and times.csv as well, whose numbers follow from task, seed and step.
+
+    diverged: (task, seed) of replicas that diverge half-way. others: of write_run.
+    """
+    metrics, half = (TRUST_REGION if agent == "trqam" else TRAIN), steps[len(steps) // 2]
+    evals, train = [], []
+    for step in (0, *steps):
+        for task in tasks:
+            for seed in seeds:
+                gone = (task, seed) in diverged and step >= half
+                row = {"task": task, "seed": seed, "status": "diverged" if gone else "ok"}
+                row |= {"phase": "offline", "step": step} if step else {"phase": "bc", "step": 300_000}
+                success = (step / steps[-1] + 0.1 * task + 0.03 * seed + 0.2 * (agent == "trqam")) / 2
+                evals.append({**row, "success": round(success, 2)})
+                if step:
+                    values = {name: "nan" if gone else (1 + i) * (1 + seed / step) for i, name in enumerate(metrics)}
+                    train.append({"env": env, "agent": agent, **row, **values, **{"kl_budget": 0.5}})
+    write_run(folder, evals, agent=agent, env=env, seeds=seeds, **{"protocol": "trqam", **others})
+    columns = ["env", "task", "agent", "seed", "phase", "step", "status", *metrics]
+    CsvWriter(folder / "train.csv", columns).write([{key: row[key] for key in columns} for row in train])
+    times = [{"phase": "offline", "step": step, "updates_per_second": 100.0} for step in steps]
+    times.append({"phase": "offline", "step": steps[-1], "eval_seconds": 20.5, "env_steps_per_second": 300.0})
+    CsvWriter(folder / "times.csv", TIMES).write(times)
+    return folder
+
+
+TIMES = ["phase", "step", "updates_per_second", "eval_seconds", "env_steps_per_second"]
 
 
 def shown(*arguments):

@@ -15,7 +15,10 @@ def summarise(folder: pathlib.Path) -> str:
     if len(run.train) and len(run.eval):
         plot(folder / "summary.png", run)
         lines.append(f"plot: {folder / 'summary.png'}")
-    return "\n".join([*lines, f"rows: {folder}"])
+    lines.append(f"rows: {folder}")
+    if len(run.eval):
+        lines.append(f"to look at it: python experiments/report.py {folder} --out=report.html")
+    return "\n".join(lines)
 
 
 def table(evals: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """The papers' table: results laid out as a grid or as tidy rows, with a caption that says what the numbers are."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import envs
@@ -28,11 +28,22 @@ from experiments.analysis.published import (
     differing_alls,
     published,
 )
-from experiments.analysis.rows import MISSING, Source, groups
+from experiments.analysis.rows import MISSING, Run, Source, groups, mixtures
 from trqam_jax.errors import UserError
 
 COLUMNS = ["method", "scope", "step", "n_seeds", "mean_percent", "std_percent_ddof1"]  # as in published/*.csv
 COLUMNS += ["source", "protocol", "phase", "value", "missing"]
+
+
+def refuse_mixed(runs: list[Run], others: Mapping[str, str], *, mixed: bool) -> list[str]:
+    """What a reader must know of several protocols or versions; a UserError unless mixed says that they are wanted.
+
+    others: {where: protocol} of results that are no runs.
+    """
+    problems = mixtures(runs, others)
+    if problems and not mixed:
+        raise UserError(f"{'; '.join(problems)}; show them apart, or add --mixed if that is what you want")
+    return problems
 
 
 def collect(
@@ -140,33 +151,44 @@ def _envs(row: Results) -> set[str]:
 
 def as_grid(rows: Sequence[Results], text: str, *, per_task: bool) -> grid.Grid:
     """Methods x domains and "all"; or tasks x methods. text: the caption."""
-    scopes = _tasks(rows) if per_task else _domains(rows)
+    scopes = task_scopes(rows) if per_task else domain_scopes(rows)
     if not scopes:
         raise UserError("there is no result of a single task" if per_task else "there is no result of a domain")
-    rows = [row for row in rows if row.cells.keys() & set(scopes)]
-    best = {name: _best(rows, name) for name in scopes}
-    body = [[row.method, *(_text(row, name, best[name]) for name in scopes)] for row in rows]
-    table = [["method", *map(_heading, scopes)], *body]
+    rows = with_some(rows, scopes)
+    body = [[row.method, *own] for row, own in zip(rows, texts(rows, scopes), strict=True)]
+    table = [["method", *map(heading, scopes)], *body]
     if per_task:
         table = [list(column) for column in zip(*table, strict=True)]
         table[0][0] = "task"
     return grid.Grid(text, table[0], table[1:])
 
 
-def _domains(rows: Sequence[Results]) -> list[str]:
+def with_some(rows: Sequence[Results], scopes: Sequence[str]) -> list[Results]:
+    """The rows that have a cell of one of the scopes."""
+    return [row for row in rows if row.cells.keys() & set(scopes)]
+
+
+def texts(rows: Sequence[Results], scopes: Sequence[str]) -> list[list[str]]:
+    """Every row's cells of the scopes as they are printed; a `grid.Bold` is the best complete one of a protocol."""
+    best = {name: _best(rows, name) for name in scopes}
+    return [[_text(row, name, best[name]) for name in scopes] for row in rows]
+
+
+def domain_scopes(rows: Sequence[Results]) -> list[str]:
     """The scopes of domains that some row has, in the suites' order, and every "all"."""
     present = dict.fromkeys(name for row in rows for name in row.cells)
     return [name for name in map(scope, envs.DOMAINS) if name in present] + [name for name in present if is_all(name)]
 
 
-def _tasks(rows: Sequence[Results]) -> list[str]:
+def task_scopes(rows: Sequence[Results]) -> list[str]:
     """The scopes of tasks that some row has, in the suites' order."""
     present = {name for row in rows for name in row.cells}
     tasks = [scope(domain.name, task) for domain in envs.DOMAINS.values() for task in range(1, domain.num_tasks + 1)]
     return [name for name in tasks if name in present]
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
+    """What stands above a scope's column."""
     if is_all(name):
         return name
     domain, task = parse_scope(name)

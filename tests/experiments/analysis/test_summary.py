@@ -31,6 +31,7 @@ def test_the_summary_of_a_sweep(tmp_path):
     of = "path KL over the last 30 steps, mean over 1 replica(s): {}, 25.0% of its budget of {}; lambda 2"
     assert text[8:10] == [of.format("0.125", "0.5"), of.format("0.250", "1")]
     assert (folder / "summary.png").exists()
+    assert text[-1] == f"to look at it: python experiments/report.py {folder} --out=report.html"
 
 
 def test_a_method_without_a_flow_has_its_plot(tmp_path):
@@ -42,4 +43,6 @@ def test_a_method_without_a_flow_has_its_plot(tmp_path):
 
 
 def test_nothing_was_evaluated(tmp_path):
-    assert "no evaluation was asked for" in summarise(write_run(tmp_path / "a"))
+    text = summarise(write_run(tmp_path / "a"))
+    assert "no evaluation was asked for" in text
+    assert "report.py" not in text  # it would have nothing to show
