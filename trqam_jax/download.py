@@ -63,7 +63,7 @@ def fetch_all(
     files: Sequence[RemoteFile],
     *,
     damage: Damage = lambda _: None,
-    patience: Patience = PATIENCE,
+    patience: Patience | None = None,
     confirm: Callable[[], bool] = lambda: True,
 ) -> dict[pathlib.Path, bool]:
     """Get what is missing of the files: {path: whether it was downloaded}. Contacts nobody if nothing is missing.
@@ -74,7 +74,7 @@ def fetch_all(
     done = {folder / file.name: False for file in files}
     missing = [file for file in files if not (folder / file.name).exists()]
     if missing:
-        job = _Job(folder, patience, damage)
+        job = _Job(folder, patience or PATIENCE, damage)
         try:
             sizes = dict(job.each(job.size_of, missing))
             job.announce(missing, sizes)
@@ -84,6 +84,7 @@ def fetch_all(
                 done.update(job.each(job.get, missing))
         finally:
             job.connection.stop.set()
+            job.connection.session.close()
     return done
 
 
@@ -139,7 +140,7 @@ class _Job:
                     item = todo.get_nowait()
                     try:
                         done.put((function(item), None))
-                    except Exception as error:  # raised again below
+                    except BaseException as error:  # raised again below
                         done.put((None, error))
 
         for _ in range(min(AT_ONCE, len(items))):

@@ -81,13 +81,18 @@ class Connection:
 
 
 def ask_size(connection: Connection, place: str) -> int | None:
-    """Bytes; None if the place has the file and does not say. PlaceError if it has it not, or does not answer."""
-    with _answer(connection, "HEAD", place, {}) as response:
-        if linked := _linked(response, "X-Linked-Size"):
-            return int(linked)
-        if response.status_code in (404, 410, *_MAY_PASS):
-            raise PlaceError(_status(response))
-        return _length(response) if response.ok else None
+    """Bytes; None if the place does not say. PlaceError if it does not have the file, or cannot be reached."""
+    try:
+        with _answer(connection, "HEAD", place, {}) as response:
+            if linked := _linked(response, "X-Linked-Size"):
+                return int(linked)
+            if response.status_code in (404, 410, *_MAY_PASS):
+                raise PlaceError(_status(response))
+            return _length(response) if response.ok else None
+    except PlaceError as error:
+        if error.again:  # it broke off: the download will see
+            return None
+        raise
 
 
 def download(
@@ -105,7 +110,8 @@ def download(
             reached = _size(part)
             if error.restart:
                 connection.progress(-reached)
-                part.unlink(missing_ok=True)
+                for path in (part, note_of(part)):
+                    path.unlink(missing_ok=True)
             if not error.again:
                 raise
             idle = 0 if reached > furthest else idle + 1
