@@ -121,7 +121,7 @@ class _Job:
 
     def __init__(self, folder: pathlib.Path, patience: Patience, damage: Damage):
         self.folder, self.damage = folder, damage
-        self.connection = Connection(patience, self.progress)
+        self.connection = Connection(patience, self.progress, self.complain)
         self.failed: dict[str, dict[str, str]] = {}  # {file: {place: why}}
         self._lock, self._bar = threading.Lock(), None
 
@@ -222,7 +222,7 @@ class _Job:
             except PlaceError as error:
                 failed[place] = str(error)
                 if others := self._untried(file):
-                    self._say(f"{place}: {error}; trying {others[0]}", sys.stderr)
+                    self.complain(f"{place}: {error}; trying {others[0]}")
         target = self.folder / file.name
         reasons = "; ".join(f"{place}: {reason}" for place, reason in failed.items())
         raise DownloadError(
@@ -247,6 +247,9 @@ class _Job:
         with self._lock:
             if self._bar is not None:
                 self._bar.update(size)
+
+    def complain(self, line: str) -> None:
+        self._say(line, sys.stderr)
 
     def _say(self, line: str, file: Any = None) -> None:
         """Beside the bar."""

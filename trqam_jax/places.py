@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,14 +57,15 @@ class Known(NamedTuple):
 
 
 class Connection:
-    """What threads that download share. progress: called with the bytes that came, less those that were dropped."""
+    """What threads that download share. progress: called with the bytes that came, less those that were dropped; say:
+    with a line on what went wrong."""
 
-    def __init__(self, patience: Patience, progress: Callable[[int], Any]):
+    def __init__(self, patience: Patience, progress: Callable[[int], Any], say: Callable[[str], Any]):
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        self.patience, self.progress = patience, progress
+        self.patience, self.progress, self.say = patience, progress, say
         self.stop = threading.Event()
         self.unreachable: set[str] = set()  # hosts
         # Statuses that may pass are urllib3's business, and so is what the server says of when. What breaks off is
@@ -118,7 +118,8 @@ def download(
             furthest = max(furthest, reached)
             if idle >= connection.patience.attempts:
                 raise PlaceError(f"{error}, {idle} times in a row") from error
-            print(f"{place}: {error}; trying again", file=sys.stderr)
+            if not connection.stop.is_set():
+                connection.say(f"{place}: {error}; trying again")
             if connection.stop.wait(connection.patience.backoff * 2**idle):
                 raise Stopped from error
 
