@@ -1,14 +1,11 @@
-"""Downloads from a server that truncates, stalls, refuses and lies: the right file, or one clear error."""
+"""OGBench's files: named and placed as published; fetched by a run, verified, listed and removed by the command."""
 
-import contextlib
-import errno
 import hashlib
 import io
 import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 
@@ -16,15 +13,19 @@ import file_server
 import numpy as np
 import pytest
 
-from envs import downloads
-from envs.ogbench import SUITE, download
+import trqam_jax.download
+from envs import commands
+from envs.base import DataError
+from envs.ogbench import SUITE, download, sources
 from envs.ogbench import files as ogbench
+from trqam_jax.download import DownloadError
 from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
-CUBE = SUITE.domains["cube-single"]
-QUICK = download.Patience(timeout=0.2, attempts=3, backoff=0.0)
-NAME = "cube-single-play-v0.npz"
+CUBE, PUZZLE, GIANT = (SUITE.domains[name] for name in ("cube-single", "puzzle-4x4", "antmaze-giant"))
+NAME, VAL = "cube-single-play-v0.npz", "cube-single-play-v0-val.npz"
+NOBODY = "http://127.0.0.1:9"
+OGBENCH_URL = sources.OGBENCH_URL
 
 
 def npz(seed, size=50_000):
@@ -39,10 +40,23 @@ HALF = len(CONTENT) // 2
 
 
 @pytest.fixture
-def make_server():
-    """A function that starts a server with one file."""
+def start():
     with file_server.servers() as start:
-        yield lambda content=CONTENT, faults=(): start({"/" + NAME: content}, faults)
+        yield start
+
+
+@pytest.fixture
+def plain(start):
+    """A server with a plain set."""
+    return start({f"/{NAME}": CONTENT, f"/{VAL}": OTHER})
+
+
+@pytest.fixture(autouse=True)
+def nobody_outside(monkeypatch):
+    """The published places are where nobody answers, and nobody waits."""
+    monkeypatch.setattr(sources, "OGBENCH_URL", f"{NOBODY}/ogbench")
+    monkeypatch.setenv("HF_ENDPOINT", NOBODY)
+    monkeypatch.setattr(trqam_jax.download, "PATIENCE", trqam_jax.download.Patience(2, 5, 2, 0.0))
 
 
 @pytest.fixture
@@ -50,243 +64,13 @@ def target(tmp_path):
     return tmp_path / "data" / NAME
 
 
-def fetch(target, *servers, patience=QUICK):
-    return downloads.fetch(target, [f"{server.url}/{NAME}" for server in servers], patience, download.damage)
+def find(domain, folder, shards=0, dataset="auto", way="auto"):
+    return ogbench.find(domain, dataset, str(folder), episodes=1, seed=0, shards=shards, download=way)
 
 
-def check_done(target, content=CONTENT):
-    """The target holds the content, its checksum is recorded, nothing partial is left."""
-    assert target.read_bytes() == content
-    names = {path.name for path in target.parent.iterdir()}
-    assert names == {NAME, f"{NAME}.sha256", f".{NAME}.lock"}
-    digest = hashlib.sha256(content).hexdigest()
-    assert (target.parent / f"{NAME}.sha256").read_text() == f"{digest}  {NAME}\n"
-
-
-def test_a_file_that_is_there_is_not_asked_for_again(make_server, target):
-    server = make_server()
-    assert fetch(target, server)
-    check_done(target)
-    assert not fetch(target, server)
-    assert server.requests == [["/" + NAME, None, len(CONTENT)]]
-
-
-@pytest.mark.parametrize("fault", ["truncate", "stall"])
-def test_broken_connections_resume_with_the_rest(make_server, target, fault):
-    server = make_server(faults=[fault, fault])
-    fetch(target, server)
-    check_done(target)
-    first, second, third = server.requests
-    assert (first[1], second[1]) == (None, f"bytes={first[2]}-")
-    assert third[1] == f"bytes={first[2] + second[2]}-"
-    assert first[2] + second[2] + third[2] == len(CONTENT)
-
-
-@pytest.mark.parametrize("fault", [500, 503, 429])
-def test_server_errors_are_retried(make_server, target, fault):
-    server = make_server(faults=[fault, fault])
-    fetch(target, server)
-    check_done(target)
-    assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize("fault", [404, 403])
-def test_a_refusal_goes_to_the_next_mirror_at_once(make_server, target, fault):
-    bad, good = make_server(faults=[fault]), make_server()
-    fetch(target, bad, good)
-    check_done(target)
-    assert (len(bad.requests), len(good.requests)) == (1, 1)
-
-
-def test_a_mirror_that_fails_for_good_leaves_its_part_to_the_next(make_server, target):
-    bad, good = make_server(faults=["truncate", 500, 500]), make_server()
-    fetch(target, bad, good)
-    check_done(target)
-    assert good.requests == [["/" + NAME, f"bytes={HALF}-", len(CONTENT) - HALF]]
-
-
-def test_a_redirect_is_followed_and_what_broke_off_goes_on_behind_it(make_server, target):
-    """The ETag that counts is of the server that has the bytes; the redirect's own is another."""
-    front, back = make_server(), make_server(faults=["truncate"])
-    front.redirects["/" + NAME] = "/moved"
-    front.redirects["/moved"] = f"{back.url}/{NAME}"
-    fetch(target, front)
-    check_done(target)
-    assert back.requests == [["/" + NAME, None, HALF], ["/" + NAME, f"bytes={HALF}-", len(CONTENT) - HALF]]
-
-
-def test_a_redirect_to_another_file_starts_from_zero(make_server, target):
-    front, first, second = make_server(), make_server(OTHER, faults=["truncate"]), make_server()
-    front.redirects["/" + NAME] = f"{first.url}/{NAME}"
-    with pytest.raises(download.DownloadError):
-        fetch(target, front, patience=QUICK._replace(attempts=1))
-    front.redirects["/" + NAME] = f"{second.url}/{NAME}"
-    fetch(target, front)
-    check_done(target)
-    assert second.requests == [["/" + NAME, f"bytes={len(OTHER) // 2}-", len(CONTENT)]]
-
-
-def test_redirects_in_a_circle_are_one_line_and_the_next_mirror(make_server, target):
-    front = make_server()
-    front.redirects["/" + NAME] = f"{front.url}/{NAME}"
-    with pytest.raises(download.DownloadError, match=r"HTTP 307 .*infinite loop") as raised:
-        fetch(target, front)
-    assert "\n" not in str(raised.value)
-    fetch(target, front, make_server())
-    check_done(target)
-
-
-def test_a_server_without_ranges_starts_from_zero(make_server, target):
-    server = make_server(faults=["truncate", "no ranges"])
-    fetch(target, server)
-    check_done(target)
-    assert [request[2] for request in server.requests] == [HALF, len(CONTENT)]
-
-
-def test_without_etag_or_date_nothing_is_resumed(make_server, target):
-    server = make_server(faults=["truncate"])
-    server.validators = False
-    fetch(target, server)
-    check_done(target)
-    assert [request[1] for request in server.requests] == [None, None]
-
-
-def test_a_file_that_changed_between_attempts_starts_from_zero(make_server, target):
-    server = make_server(OTHER, faults=["truncate"])
-    with pytest.raises(download.DownloadError):
-        fetch(target, server, patience=QUICK._replace(attempts=1))
-    server.files["/" + NAME] = CONTENT
-    fetch(target, server)
-    check_done(target)
-    assert server.requests[-1][1:] == [f"bytes={len(OTHER) // 2}-", len(CONTENT)]
-
-
-@pytest.mark.parametrize("fault", ["ignores If-Range", 416])
-def test_a_changed_file_is_noticed_even_if_the_server_does_not_say(make_server, target, fault):
-    server = make_server(OTHER, faults=["truncate"])
-    with pytest.raises(download.DownloadError):
-        fetch(target, server, patience=QUICK._replace(attempts=1))
-    server.files["/" + NAME], server.faults = CONTENT, [fault]
-    fetch(target, server)
-    check_done(target)
-    assert [request[1] for request in server.requests] == [None, f"bytes={len(OTHER) // 2}-", None]
-
-
-def test_without_a_length_the_zip_tells_whether_all_came(make_server, target):
-    server = make_server(CONTENT[:-1], faults=["no length"])
-    with pytest.raises(download.DownloadError, match=r"its 5\d,\d+ bytes are no intact npz"):
-        fetch(target, server)
-    fetch(target, make_server(faults=["no length"]))
-    check_done(target)
-
-
-def test_a_wrong_range_is_an_error_of_that_mirror(make_server, target):
-    server = make_server(faults=["truncate", "wrong range"])
-    with pytest.raises(
-        download.DownloadError, match=rf"Content-Range 'bytes {HALF + 1}-\d+/\d+', expected 'bytes {HALF}-"
-    ):
-        fetch(target, server)
-    fetch(target, make_server(faults=[404]), server)
-    check_done(target)
-
-
-def test_when_all_fail_one_line_lists_every_mirror_and_what_is_kept(make_server, target):
-    short, missing, broken = (
-        make_server(faults=["truncate"] * 3),
-        make_server(faults=[404]),
-        make_server(faults=[500] * 3),
-    )
-    gone = make_server()
-    gone.shutdown()
-    gone.server_close()
-    with pytest.raises(download.DownloadError) as raised:
-        fetch(target, short, missing, broken, gone)
-    message, size = str(raised.value), (target.parent / f"{NAME}.part").stat().st_size
-    assert "\n" not in message
-    assert message.startswith(f"{target}: not downloaded (")
-    for reason in (
-        f"{short.url}/{NAME}: {size:,} bytes arrived of {len(CONTENT):,}, in attempt 3 of 3",
-        f"{missing.url}/{NAME}: HTTP 404 Not Found",
-        f"{broken.url}/{NAME}: HTTP 500 Internal Server Error, in attempt 3 of 3",
-        f"{gone.url}/{NAME}: [Errno {errno.ECONNREFUSED}]",
-        f"the first {size:,} bytes are kept in {NAME}.part",
-        "TRQAM_JAX_MIRRORS='URL ...' names other servers",
-    ):
-        assert reason in message
-    assert not target.exists()
-
-
-def test_a_silent_server_is_given_up(make_server, target):
-    server = make_server(faults=["hold"] * 3)
-    with pytest.raises(download.DownloadError, match=r"silent for 0\.2 s, in attempt 3 of 3\); nothing is kept"):
-        fetch(target, server)
-
-
-def test_damaged_content_of_the_right_size_is_refused(make_server, target):
-    damaged = bytearray(CONTENT)
-    damaged[HALF] ^= 1
-    bad = make_server(bytes(damaged))
-    with pytest.raises(
-        download.DownloadError, match=r"no intact npz \(the CRC of observations\.npy is wrong\)\); nothing"
-    ):
-        fetch(target, bad)
-    assert len(bad.requests) == 1
-    page = make_server(b"<html>Please log in</html>")
-    with pytest.raises(download.DownloadError, match="no intact npz"):
-        fetch(target, page)
-    assert not target.exists()
-    fetch(target, bad, make_server())
-    check_done(target)
-
-
-def test_a_spoilt_part_is_made_good_by_starting_over(make_server, target):
-    """Its size is right and the server's file unchanged: only the CRCs tell."""
-    server = make_server(faults=["truncate"])
-    with pytest.raises(download.DownloadError):
-        fetch(target, server, patience=QUICK._replace(attempts=1))
-    part = target.parent / f"{NAME}.part"
-    part.write_bytes(bytes(HALF))
-    fetch(target, server)
-    check_done(target)
-    assert [request[1] for request in server.requests] == [None, f"bytes={HALF}-", None]
-
-
-def test_what_ended_just_before_the_checks_is_not_transferred_again(make_server, target, monkeypatch):
-    server = make_server()
-    with monkeypatch.context() as patch:
-        patch.setattr(download, "damage", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            fetch(target, server)
-    assert not target.exists()
-    inode = (target.parent / f"{NAME}.part").stat().st_ino
-    fetch(target, server)
-    check_done(target)
-    assert len(server.requests) == 1
-    assert target.stat().st_ino == inode  # renamed, never copied
-
-
-def test_a_full_disk_is_one_clear_error_and_keeps_the_part(make_server, target, monkeypatch):
-    server = make_server(faults=["truncate"])
-
-    class Full(io.FileIO):
-        def write(self, _):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    opened = pathlib.Path.open
-    full = lambda self, mode="r", **kwargs: Full(self, mode) if mode == "ab" else opened(self, mode, **kwargs)
-    with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "open", full)
-        with pytest.raises(download.DownloadError, match=rf"the disk is full; the first {HALF:,} bytes are kept in"):
-            fetch(target, server)
-    assert len(server.requests) == 2
-    fetch(target, server)
-    check_done(target)
-
-
-def test_no_folder_can_be_made(make_server, tmp_path):
-    (tmp_path / "data").write_text("a file")
-    with pytest.raises(download.DownloadError, match="File exists"):
-        fetch(tmp_path / "data" / NAME, make_server())
+def shards_of(domain, count, size=300):
+    """{path on a server: content}."""
+    return {f"/{name}": npz(i, size) for i, name in enumerate(sources.file_names(domain, count))}
 
 
 def wait_until(condition):
@@ -301,70 +85,32 @@ def start_command(*arguments, out=subprocess.PIPE):
     return subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True)
 
 
-def test_killed_in_the_middle_resumes_with_the_rest(make_server, target):
-    server = make_server(faults=["stall"])
-    part = target.parent / f"{NAME}.part"
-    flags = ("--env=cube-single", f"--mirror={server.url}", f"--dataset_dir={target.parent}")
-    with start_command(*flags, out=subprocess.DEVNULL) as process:
-        wait_until(lambda: part.exists() and part.stat().st_size)
-        assert not target.exists()
-        process.send_signal(signal.SIGKILL)
-    have = part.stat().st_size
-    fetch(target, server)  # the lock of the dead process is free
-    check_done(target)
-    assert server.requests[-1] == ["/" + NAME, f"bytes={have}-", len(CONTENT) - have]
-
-
-def test_two_processes_transfer_each_file_once(make_server, target):
-    server = make_server(faults=["hold"])
-    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
-    flags = ("--env=cube-single-task1", f"--mirror={server.url}", f"--dataset_dir={target.parent}")
+def test_two_processes_transfer_each_file_once(plain, target):
+    plain.faults = ["hold", "hold"]
+    flags = ("--env=cube-single-task1", f"--mirror={plain.url}", f"--dataset_dir={target.parent}")
     with start_command(*flags) as first:
-        wait_until(lambda: server.requests)
+        wait_until(lambda: len(plain.requests) == 2)
         with start_command(*flags) as second:
-            assert second.stdout.readline() == f"{target}: waiting for another process that makes it\n"
-            server.gate.set()
-            outputs = first.communicate()[0], second.communicate()[0]
+            waiting = [second.stdout.readline() for _ in range(3)]
+            plain.gate.set()
+            outputs = first.communicate()[0], "".join(waiting) + second.communicate()[0]
     assert (first.returncode, second.returncode) == (0, 0), outputs
-    assert sorted(request[0] for request in server.requests) == sorted(server.files)
-    for name in (NAME, f"{CUBE.title}-v0-val.npz"):
+    assert sum("waiting for another process" in line for line in waiting) == 2, waiting
+    assert sorted(request[0] for request in plain.requests) == sorted(plain.files)
+    for name in (NAME, VAL):
         lines = [line for text in outputs for line in text.splitlines() if f"/{name}: " in line]
         assert sum(line.endswith(" bytes, downloaded") for line in lines) == 1
         assert sum(line.endswith(" bytes, was there already") for line in lines) == 1
     assert target.read_bytes() == CONTENT
 
 
-def test_the_target_is_never_seen_half_written(make_server, target):
-    """Eight threads at once; a reader beside them sees nothing or the whole."""
-    server, seen, done = make_server(faults=["truncate", "truncate"]), set(), threading.Event()
-
-    def watch():
-        while not done.is_set():
-            with contextlib.suppress(FileNotFoundError):
-                seen.add(target.read_bytes())
-
-    threads = [threading.Thread(target=fetch, args=(target, server)) for _ in range(8)]
-    watcher = threading.Thread(target=watch)
-    for thread in (watcher, *threads):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done.set()
-    watcher.join()
-    check_done(target)
-    assert seen <= {CONTENT}
-    assert len(server.requests) == 3
-
-
-def test_verify_reads_everything(make_server, target, capsys):
-    server = make_server()
-    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
+def test_verify_reads_everything(plain, target, capsys):
     flags = ["--env=cube-single", f"--dataset_dir={target.parent}"]
     verify = [*flags, "--verify"]
     with pytest.raises(SystemExit):
         download.main(verify)
     assert capsys.readouterr().err.count("no such file") == 2
-    download.main([*flags, f"--mirror={server.url}"])
+    download.main([*flags, f"--mirror={plain.url}"])
     download.main(verify)
     assert capsys.readouterr().out.count("intact, sha256 as at download") == 2
 
@@ -379,10 +125,10 @@ def test_verify_reads_everything(make_server, target, capsys):
     assert output.out.count("intact") == 1  # the other file
 
     target.write_bytes(OTHER)  # a right npz, but not the one that was downloaded
-    with pytest.raises(download.DownloadError, match=hashlib.sha256(CONTENT).hexdigest()):
-        downloads.verify(target, download.damage)
+    with pytest.raises(DownloadError, match=hashlib.sha256(CONTENT).hexdigest()):
+        trqam_jax.download.verify(target, download.damage)
     (target.parent / f"{NAME}.sha256").unlink()
-    assert not downloads.verify(target, download.damage)
+    assert not trqam_jax.download.verify(target, download.damage)
 
 
 def test_every_flipped_byte_is_noticed(target):
@@ -394,61 +140,249 @@ def test_every_flipped_byte_is_noticed(target):
         spoilt = bytearray(content)
         spoilt[position] ^= 1 << int(rng.integers(8))
         target.write_bytes(spoilt)
-        with pytest.raises(download.DownloadError):
-            downloads.verify(target, download.damage)
+        with pytest.raises(DownloadError):
+            trqam_jax.download.verify(target, download.damage)
     target.write_bytes(content)
-    assert downloads.verify(target, download.damage)
+    assert trqam_jax.download.verify(target, download.damage)
 
 
-def test_an_empty_zip_is_no_data(make_server, target):
-    file = io.BytesIO()
-    zipfile.ZipFile(file, "w").close()
-    with pytest.raises(download.DownloadError, match="it is empty"):
-        fetch(target, make_server(file.getvalue()))
+def test_an_empty_zip_is_no_data(tmp_path):
+    path = tmp_path / NAME
+    zipfile.ZipFile(path, "w").close()
+    assert "it is empty" in str(download.damage(path))
 
 
 def test_files_and_folders_are_named_as_ogbench_names_them():
     import ogbench.utils
 
-    assert download.OGBENCH_URL == ogbench.utils.DATASET_URL
-    assert download.file_names(CUBE) == ["cube-single-play-v0.npz", "cube-single-play-v0-val.npz"]
-    shards = download.file_names(SUITE.domains["puzzle-4x4"], 2)
+    assert OGBENCH_URL == ogbench.utils.DATASET_URL
+    assert sources.file_names(CUBE) == ["cube-single-play-v0.npz", "cube-single-play-v0-val.npz"]
+    shards = sources.file_names(SUITE.domains["puzzle-4x4"], 2)
     assert shards[:2] == [f"puzzle-4x4-play-100m-v0/puzzle-4x4-play-v0-000{end}.npz" for end in ("", "-val")]
     assert shards[2] == "puzzle-4x4-play-100m-v0/puzzle-4x4-play-v0-001.npz"
     with pytest.raises(SystemExit, match="--timeout: expected seconds above 0"):
         download.main(["--env=cube-single", "--timeout=0"])
     with pytest.raises(UserError, match="--shards=101"):
-        download.file_names(CUBE, 101)
+        sources.file_names(CUBE, 101)
 
 
-def test_mirrors_come_first_and_are_urls(monkeypatch):
-    urls = lambda domain, shards=0, mirrors=(): download.base_urls(SUITE.domains[domain], shards, mirrors)
-    assert urls("scene") == [download.OGBENCH_URL]
-    monkeypatch.setenv("TRQAM_JAX_MIRRORS", "https://b/ https://c")
-    assert urls("scene", 1, ["http://a"]) == ["http://a", "https://b", "https://c", download.OGBENCH_URL]
-    assert urls("antmaze-giant", 1) == ["https://b", "https://c"]
-    with pytest.raises(UserError, match="mirror 'ftp://a': expected a URL"):
-        urls("scene", mirrors=["ftp://a"])
-    monkeypatch.delenv("TRQAM_JAX_MIRRORS")
-    with pytest.raises(download.DownloadError, match=r"no 100M release of antmaze-giant.*--mirror=URL"):
-        urls("antmaze-giant", 1)
-
-
-def test_shards_lie_where_training_looks_for_them(make_server, tmp_path):
-    server, domain = make_server(), SUITE.domains["puzzle-4x4"]
-    server.files = {f"/{name}": npz(i, 300) for i, name in enumerate(download.file_names(domain, 2))}
-    download.download(domain, tmp_path, shards=2, mirrors=[server.url], patience=QUICK)
-    folder = ogbench.find(domain, "auto", str(tmp_path), episodes=1, seed=0, shards=2)
-    files = ogbench.shard_files(folder, 2)
-    assert [path.name for path in files] == ["puzzle-4x4-play-v0-000.npz", "puzzle-4x4-play-v0-001.npz"]
-    assert all(ogbench.partner(path).exists() for path in files)
-    assert len(ogbench.shard_files(folder, 0)) == 2
-
-
-def test_find_downloads_from_the_mirror_of_the_environment(make_server, tmp_path, monkeypatch):
-    server = make_server()
-    server.files[f"/{CUBE.title}-v0-val.npz"] = OTHER
-    monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
-    path = ogbench.find(CUBE, "auto", str(tmp_path / "new"), episodes=1, seed=0, shards=0)
+def test_a_run_gets_the_plain_set_from_the_first_place_that_has_it(start, plain, tmp_path, monkeypatch, capsys):
+    """Mirrors, then OGBench's server, then the Hub; nobody is asked a second time."""
+    own, hub = start({f"/{NAME}": CONTENT}), file_server.hub(start, {"zhouzypaul/ogbench_datasets": {VAL: OTHER}})
+    monkeypatch.setattr(sources, "OGBENCH_URL", own.url)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", f"{NOBODY} {start({}).url}")
+    path = find(CUBE, tmp_path / "new")
     assert path == tmp_path / "new" / NAME
     assert (path.read_bytes(), ogbench.partner(path).read_bytes()) == (CONTENT, OTHER)
+    said = capsys.readouterr()
+    assert said.out.startswith(f"downloading 2 files ({NAME}, ...): 111kB, from {own.url}, {sources.HUB} into ")
+    assert f"{own.url}/{VAL}: HTTP 404 Not Found; trying {sources.HUB}/{VAL}\n" in said.err
+    before = own.connections, hub.connections
+    assert find(CUBE, tmp_path / "new") == path
+    assert (own.connections, hub.connections) == before
+
+
+@pytest.mark.parametrize("way", ["never", "ask"])
+def test_a_run_that_may_not_download_says_by_which_command(start, tmp_path, way, monkeypatch):
+    server = start(shards_of(PUZZLE, 2))
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
+    with pytest.raises(DataError) as raised:
+        find(PUZZLE, tmp_path, 2, way=way)
+    message = str(raised.value)
+    assert "of puzzle-4x4-play-100m-v0 4 of 4 files are missing" in message
+    command = f"python -m envs.download --env=puzzle-4x4 --shards=2 --dataset_dir={tmp_path}"
+    assert f"`{command}`" in message
+    assert "--dataset=generate" in message
+    assert "\n" not in message
+    assert server.connections == 0
+
+
+def test_who_is_asked_may_say_no(plain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", plain.url)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: print(prompt) or "")
+    with pytest.raises(DataError, match="were not to be downloaded"):
+        find(CUBE, tmp_path, way="ask")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == ["downloading", "download?"]
+    assert plain.requests == []
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert find(CUBE, tmp_path, way="ask").read_bytes() == CONTENT
+
+
+def test_missing_shards_alone_are_fetched(start, tmp_path, monkeypatch):
+    server = start(shards_of(PUZZLE, 3))
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
+    folder = find(PUZZLE, tmp_path, 2)
+    assert folder == tmp_path / "puzzle-4x4-play-100m-v0"
+    assert len(server.requests) == 4
+    (folder / "puzzle-4x4-play-v0-001-val.npz").unlink()
+    assert find(PUZZLE, tmp_path, 3) == folder
+    assert {path[-11:] for path, *_ in server.requests[4:]} == {"001-val.npz", "002-val.npz", "-v0-002.npz"}
+    assert len(ogbench.shard_files(folder, 3)) == 3
+    before = server.connections
+    assert find(PUZZLE, tmp_path, 3) == folder
+    assert server.connections == before
+
+
+def test_shards_by_other_names_are_taken_as_they_are(tmp_path):
+    folder = tmp_path / sources.shard_folder(GIANT)
+    folder.mkdir()
+    for name in ("mine-000.npz", "mine-000-val.npz"):
+        (folder / name).write_bytes(CONTENT)
+    assert find(GIANT, tmp_path, 1) == folder
+
+
+@pytest.fixture
+def giant(start, monkeypatch):
+    """A Hub with the 10M set, its files named as nobody here knows beforehand."""
+    paths = [f"deep/set_{letter}{end}.npz" for letter in "cabdefghij" for end in ("", "-val")]
+    files = {path: npz(i, 300) for i, path in enumerate(paths)} | {"README.md": b"of the set"}
+    hub = file_server.hub(start, {"yonghoon96/antmaze-giant-navigate-10m-v0": files})
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    hub.contents = files
+    return hub
+
+
+def test_the_10m_set_is_what_its_repository_lists(giant, tmp_path, capsys):
+    folder = find(GIANT, tmp_path, 10)
+    assert folder.name == "antmaze-giant-navigate-10m-v0"
+    for number, letter in enumerate("abcdefghij"):
+        for end in ("", "-val"):
+            file = folder / f"antmaze-giant-navigate-v0-{number:03d}{end}.npz"
+            assert file.read_bytes() == giant.contents[f"deep/set_{letter}{end}.npz"]
+    assert "its files are listed, and its npz files taken in sorted order" in capsys.readouterr().out
+    before = giant.connections
+    assert find(GIANT, tmp_path, 10) == folder
+    assert giant.connections == before
+
+
+def test_a_repository_without_the_expected_files_is_one_error(start, tmp_path, monkeypatch, plain):
+    hub = file_server.hub(start, {"yonghoon96/antmaze-giant-navigate-10m-v0": {"all.npz": b""}})
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with pytest.raises(DataError, match=r"expected 1 npz files, each with its -val\.npz, it lists all\.npz") as raised:
+        find(GIANT, tmp_path, 1)
+    assert "\n" not in str(raised.value)
+    mirror = start(shards_of(GIANT, 1))
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", mirror.url)
+    assert len(list(find(GIANT, tmp_path, 1).glob("*.npz"))) == 2
+
+
+def test_without_network_or_offline_there_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(DataError) as raised:
+        find(CUBE, tmp_path)
+    message = str(raised.value)
+    assert f"({NOBODY}/ogbench/{NAME}: cannot be reached (" in message
+    assert f"; {sources.HUB}/{NAME}: 127.0.0.1:9 could not be reached before);" in message
+    assert "--dataset=generate make a small one" in message
+    assert "\n" not in message
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for domain, shards in ((CUBE, 0), (GIANT, 10)):
+        with pytest.raises(DataError, match="HF_HUB_OFFLINE") as raised:
+            find(domain, tmp_path, shards)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_page_in_place_of_a_file_is_refused(start, plain, tmp_path, monkeypatch):
+    page = start(dict.fromkeys(plain.files, b"<html>Please log in</html>"))
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", page.url)
+    with pytest.raises(DataError, match=r"26 bytes arrived, no intact npz \(File is not a zip file\)"):
+        find(CUBE, tmp_path)
+    assert not list(tmp_path.glob("cube*"))
+
+
+def test_killed_in_the_third_of_ten_shards_resumes_there(start, tmp_path):
+    """What is whole stays, the beginning of what is not is gone on with, and no byte comes twice."""
+    server = start(shards_of(PUZZLE, 10, 40_000))
+    third = sources.file_names(PUZZLE, 3)[4]
+    server.stuck = list(server.files)[4:]
+    flags = ("--env=puzzle-4x4", "--shards=10", f"--mirror={server.url}", f"--dataset_dir={tmp_path}")
+    part = tmp_path / f"{third}.part"
+    with start_command(*flags, out=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: part.exists() and part.stat().st_size and len(list(tmp_path.glob("*/*.npz"))) == 4)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    parts = {path.name.removesuffix(".part"): path.stat().st_size for path in tmp_path.glob("*/*.part")}
+    assert not (tmp_path / third).exists()
+    server.stuck, before = (), len(server.requests)
+    server.gate.set()
+    assert len(ogbench.shard_files(find_by(server, tmp_path), 10)) == 10
+    ranges = {path.rpartition("/")[2]: wanted for path, wanted, _ in server.requests[before:]}
+    assert len(ranges) == len(server.requests[before:]) == 16
+    for name, have in parts.items():
+        assert ranges[name] == (f"bytes={have}-" if have else None)
+    for path, content in server.files.items():
+        assert (tmp_path / path[1:]).read_bytes() == content
+
+
+def find_by(server, folder):
+    """As a run does, with the server as a mirror."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRQAM_JAX_MIRRORS", server.url)
+        return find(PUZZLE, folder, 10)
+
+
+def test_the_list_says_what_there_is_and_what_is_here(start, plain, tmp_path, capsys, monkeypatch):
+    command = [f"--dataset_dir={tmp_path}", "--list"]
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", plain.url)
+    find(CUBE, tmp_path)
+    capsys.readouterr()
+    before = plain.connections
+    monkeypatch.setattr(sys, "argv", ["download", *command])
+    commands.hand_over("download")
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert plain.connections == before
+    size = (len(CONTENT) + len(OTHER)) / 1000
+    assert lines["cube-single-play-v0"].split()[1:] == [
+        "--env=cube-single", f"{size:.0f}kB", "yes", f"{plain.url},", f"{sources.OGBENCH_URL},", sources.HUB,
+    ]  # fmt: skip
+    assert lines["cube-double-play-v0"].split()[1:4] == ["--env=cube-double", "327MB", "no"]
+    assert lines["puzzle-4x4-play-100m-v0"].split()[1:5] == ["--env=puzzle-4x4", "--shards=100", "unknown", "no"]
+    assert lines["antmaze-giant-navigate-10m-v0"].split()[2] == "--shards=10"
+    assert "can-mg-dense" in lines  # of the other suite
+    download.main(["--env=cube-single", *command])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_remove_takes_what_is_the_sets_and_nothing_else(start, tmp_path, capsys, monkeypatch):
+    server = start({**shards_of(PUZZLE, 3), f"/{NAME}": CONTENT, f"/{VAL}": OTHER})
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
+    folder = find(PUZZLE, tmp_path, 3)
+    find(CUBE, tmp_path)
+    converted = folder / "converted-puzzle-4x4-0123456789abcdef"
+    converted.mkdir()
+    (converted / "rows.npy").write_bytes(bytes(1000))
+    (folder / "notes.txt").write_text("mine")
+    third, size = sources.file_names(PUZZLE, 3)[4:], sum(path.stat().st_size for path in folder.glob("*-00[01]*"))
+    capsys.readouterr()
+    remove = ["--env=puzzle-4x4", f"--dataset_dir={tmp_path}", "--remove"]
+    download.main([*remove, "--shards=2"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[:4] == [f"{tmp_path / name}: removed" for name in sources.file_names(PUZZLE, 2)]
+    assert said[4] == f"{converted}: removed"
+    locks = "pid 1 on host x"
+    freed = int(said[5].partition(": 5 removed, ")[2].removesuffix(" bytes freed").replace(",", ""))
+    assert size + 1000 <= freed <= size + 1000 + 100 * len(locks)
+    kept = {"notes.txt", *(pathlib.Path(name + end).name for name in third for end in ("", ".sha256"))}
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == kept
+    download.main([*remove, "--shards=3"])
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    download.main(["--env=cube-single", f"--dataset_dir={tmp_path}", "--remove"])
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert "cube-single-play-v0: 2 removed, 111," in capsys.readouterr().out
+
+
+def test_places_in_their_order(monkeypatch):
+    monkeypatch.setenv("TRQAM_JAX_MIRRORS", "https://b/ https://c")
+    places = lambda domain, shards=0: sources.file_set(SUITE.domains[domain], shards).files(["http://a"])[0].places
+    mirrored = lambda name: tuple(f"{base}/{name}" for base in ("http://a", "https://b", "https://c"))
+    name = "scene-play-v0.npz"
+    assert places("scene") == (*mirrored(name), f"{sources.OGBENCH_URL}/{name}", f"{sources.HUB}/{name}")
+    shard = "scene-play-100m-v0/scene-play-v0-000.npz"
+    assert places("scene", 1) == (*mirrored(shard), f"{sources.OGBENCH_URL}/{shard}")
+    assert places("cube-single", 1) == mirrored("cube-single-play-100m-v0/cube-single-play-v0-000.npz")
+    monkeypatch.delenv("TRQAM_JAX_MIRRORS")
+    with pytest.raises(DownloadError, match=r"no 100M release of cube-single.*--mirror=URL"):
+        sources.file_set(CUBE, 1).files([])

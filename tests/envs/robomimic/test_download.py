@@ -6,14 +6,26 @@ import file_server
 import pytest
 import robomimic_files
 
-from envs import downloads
+import trqam_jax.download
 from envs.base import DataError
-from envs.robomimic import SUITE, download, files, install
+from envs.robomimic import SUITE, download, install, sources
+from trqam_jax.download import MIRRORS_VARIABLE, Patience
 from trqam_jax.errors import UserError
 
 CAN, SQUARE = SUITE.domains["robomimic-can"], SUITE.domains["robomimic-square"]
 NAME = "can/mh/low_dim_v15.hdf5"
-QUICK = downloads.Patience(timeout=0.2, attempts=2, backoff=0.0)
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def nobody_outside(monkeypatch):
+    """The published place is where nobody answers, and nobody waits."""
+    monkeypatch.setenv("HF_ENDPOINT", NOBODY)
+    monkeypatch.setattr(trqam_jax.download, "PATIENCE", Patience(2, 5, 2, 0.0))
+
+
+def find(folder, way="auto"):
+    return SUITE.find(CAN, "auto", str(folder), episodes=1, seed=0, shards=0, download=way)
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +53,17 @@ def all_installed(monkeypatch):
 def test_files_are_named_as_published():
     for domain in SUITE.domains.values():
         short = domain.name.removeprefix("robomimic-")
-        assert download.file_name(domain) == f"{short}/mh/low_dim_v15.hdf5"
-        assert download.file_name(domain, "ph") == f"{short}/ph/low_dim_v15.hdf5"
-    assert download.file_name(CAN, "mg-sparse") == "can/mg/low_dim_sparse_v15.hdf5"
-    assert download.file_name(CAN, "mg-dense") == "can/mg/low_dim_dense_v15.hdf5"
+        assert sources.file_name(domain) == f"{short}/mh/low_dim_v15.hdf5"
+        assert sources.file_name(domain, "ph") == f"{short}/ph/low_dim_v15.hdf5"
+    assert sources.file_name(CAN, "mg-sparse") == "can/mg/low_dim_sparse_v15.hdf5"
+    assert sources.file_name(CAN, "mg-dense") == "can/mg/low_dim_dense_v15.hdf5"
     with pytest.raises(UserError, match=r"^--data=mg-dense: robomimic-square has no such file\. Choices: mh, ph\.$"):
-        download.file_name(SQUARE, "mg-dense")
+        sources.file_name(SQUARE, "mg-dense")
     with pytest.raises(UserError, match=r"^--data=mg: robomimic-can has no such file\..* Choices: mh, ph, mg-sparse, "):
-        download.file_name(CAN, "mg")
+        sources.file_name(CAN, "mg")
 
 
-def test_the_command_resumes_behind_a_redirect_and_verifies(make_server, tmp_path, content, capsys, monkeypatch):
-    monkeypatch.setattr(downloads, "PATIENCE", QUICK)
+def test_the_command_resumes_behind_a_redirect_and_verifies(make_server, tmp_path, content, capsys):
     front, back, half = make_server({}), make_server({"/blob": content}, faults=["truncate"]), len(content) // 2
     front.redirects = {f"/{NAME}": f"{back.url}/blob"}
     flags = ["--env=can-mh", f"--dataset_dir={tmp_path}"]
@@ -82,7 +93,9 @@ def test_another_kind_of_data_is_its_own_file(make_server, tmp_path, content):
 
 
 @pytest.mark.parametrize("h5py_is_there", [True, False])
-def test_what_is_no_whole_file_is_refused(make_server, tmp_path, content, h5py_is_there, request, monkeypatch):
+def test_what_is_no_whole_file_is_refused(
+    make_server, tmp_path, content, h5py_is_there, request, monkeypatch, all_installed
+):
     if not h5py_is_there:
         request.getfixturevalue("without_h5py")
     for spoilt, reason in (
@@ -92,12 +105,12 @@ def test_what_is_no_whole_file_is_refused(make_server, tmp_path, content, h5py_i
         (content[:8] + b"\x09" + content[9:], "its superblock is none that is known"),
     ):
         server = make_server({f"/{NAME}": spoilt})
-        monkeypatch.setattr(download, "URL", server.url)
-        with pytest.raises(downloads.DownloadError, match=rf"bytes are no intact hdf5 \({reason}\)\); nothing is kept"):
-            download.download(CAN, tmp_path, patience=QUICK)
+        monkeypatch.setenv(MIRRORS_VARIABLE, server.url)
+        with pytest.raises(DataError, match=rf"bytes arrived, no intact hdf5 \({reason}\);"):
+            find(tmp_path)
         assert not (tmp_path / NAME).exists()
     server.files[f"/{NAME}"] = content
-    assert download.download(CAN, tmp_path, patience=QUICK).read_bytes() == content
+    assert find(tmp_path).read_bytes() == content
 
 
 @pytest.mark.parametrize("version", ["earliest", "latest"])
@@ -124,19 +137,23 @@ def test_what_hdf5_cannot_read_is_damaged(tmp_path, content):
     assert download.damage(path) == "it has no /data"
 
 
-def test_find_downloads_what_is_missing(make_server, tmp_path, content, monkeypatch, all_installed):
-    server = make_server({f"/{NAME}": content})
-    monkeypatch.setenv(downloads.MIRRORS_VARIABLE, server.url)
-    for _ in range(2):
-        assert SUITE.find(CAN, "auto", str(tmp_path), episodes=1, seed=0, shards=0) == tmp_path / NAME
-    assert len(server.requests) == 1
+def test_find_downloads_what_is_missing(make_server, tmp_path, content, monkeypatch, all_installed, capsys):
+    """From the Hub, and nobody is asked a second time."""
+    hub = file_server.hub(make_server, {"robomimic/robomimic_datasets": {f"v1.5/{NAME}": content}})
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert find(tmp_path) == tmp_path / NAME
+    assert (tmp_path / NAME).read_bytes() == content
+    assert f"from {sources.HUB}/can/mh into {tmp_path}" in capsys.readouterr().out
+    before = hub.connections
+    assert find(tmp_path) == tmp_path / NAME
+    assert hub.connections == before
 
 
-def test_a_download_that_fails_says_how_to_go_on(make_server, tmp_path, monkeypatch, all_installed):
-    monkeypatch.setattr(download, "URL", make_server({}).url)
-    with pytest.raises(DataError, match=r"not downloaded \(.*: HTTP 404 Not Found\)") as raised:
-        files.find(CAN, "auto", str(tmp_path), episodes=1, seed=0)
-    message = str(raised.value)
-    assert "\n" not in message
-    assert "--dataset=PATH" in message
-    assert "--dataset=generate make scripted demonstrations, which are not the published multi-human data" in message
+def test_a_download_that_fails_says_how_to_go_on(tmp_path, monkeypatch, all_installed):
+    for way, reason in (("auto", r"not downloaded \(.*: cannot be reached"), ("never", "Get them by `python -m envs")):
+        with pytest.raises(DataError, match=reason) as raised:
+            find(tmp_path, way)
+        message = str(raised.value)
+        assert "\n" not in message
+        assert "--dataset=PATH" in message
+        assert "make scripted demonstrations, which are not the published multi-human data" in message

@@ -275,7 +275,8 @@ def test_find_takes_a_path_or_generates(make, tmp_path, monkeypatch, all_install
     asked = []
     monkeypatch.setattr(generate, "generate", lambda name, **options: asked.append((name, options)))
     path = make()
-    find = lambda dataset, shards=0: SUITE.find(CAN, dataset, str(tmp_path), episodes=9, seed=4, shards=shards)
+    options = {"episodes": 9, "seed": 4, "download": "never"}
+    find = lambda dataset, shards=0: SUITE.find(CAN, dataset, str(tmp_path), shards=shards, **options)
     assert find(str(path)) == path
     for wrong in (tmp_path / "nowhere.hdf5", tmp_path):
         with pytest.raises(
@@ -306,7 +307,7 @@ assert "robomimic-can" in listing.listing()
 for dataset in ("auto", "generate", "anywhere.hdf5"):
     try:
         domain, _ = envs.parse_env("robomimic-can")
-        envs.suite_of(domain).find(domain, dataset, "nowhere", episodes=1, seed=0, shards=0)
+        envs.suite_of(domain).find(domain, dataset, "nowhere", episodes=1, seed=0, shards=0, download="auto")
     except UserError as error:
         print(error)
 """
