@@ -7,6 +7,7 @@ the offline ones; of a method that was only trained online there may be only tho
 import pathlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +23,12 @@ from experiments.analysis.rows import (
     Run,
     Source,
     groups,
+    label,
     mixtures,
     name_unfinished,
     sources,
 )
+from experiments.row_format import PHASES, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.interop import safe_pickle
 
@@ -68,28 +71,81 @@ def phase_of(step: int) -> str:
 # ---- reading
 
 
-def load(path: pathlib.Path, release_name: str, phase: str) -> Source:
-    """A released file's results in one phase. A UserError if it is not of that shape."""
-    release, content = RELEASES[release_name], safe_pickle.load(path)
+def load(path: pathlib.Path, release_name: str, phase: str, name: str = "") -> Source:
+    """A released file's results in one phase. A UserError if it is not of that shape. name: of the source in tables."""
+    release = RELEASES[release_name]
+    rows = _rows(path, _content(path), release_name, phase)
+    _check_domains(path, rows)
+    return Source(name or str(path), release.protocol, release.seeds, rows)
+
+
+def _content(path: pathlib.Path) -> Arrays:
+    """The file's arrays; their shapes are not checked yet."""
+    content = safe_pickle.load(path)
     if not (isinstance(content, dict) and content and all(_is_key(key) for key in content)):
         raise UserError(f"{path}: expected a dict with keys (task, domain or 'all'; method)")
+    return content
+
+
+def _rows(path: pathlib.Path, content: Arrays, release_name: str, phase: str) -> pd.DataFrame:
+    """The evaluations of a phase as rows of a Source. A UserError if there are none."""
     frames = []
     for (name, method), array in content.items():
-        steps = _checked_steps(f"{path}: ({name}, {method})", array, release, release_name)
+        steps = _checked_steps(f"{path}: ({name}, {method})", array, release_name)
         if name != ALL:  # is made anew from the domains
-            frames.append(_as_frame(name, method, array, steps, phase, release))
+            frames.append(_as_frame(name, method, array, steps, phase, RELEASES[release_name]))
     rows = pd.concat(frames, ignore_index=True) if frames else None
     if rows is None or (rows.status == MISSING).all():
         raise UserError(f"{path}: nothing of phase {phase!r} in it")
-    _check_domains(path, rows)
-    return Source(str(path), release.protocol, release.seeds, rows)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedRun:
+    """A method's curves in a released file, with what figures ask a `Run` for."""
+
+    folder: pathlib.Path  # the file, and in it the method
+    agent: str
+    config: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    eval: pd.DataFrame
+    offline_steps: int = OFFLINE
+    train: pd.DataFrame = field(default_factory=pd.DataFrame)  # a release has none
+
+
+def curves(path: pathlib.Path, release_name: str) -> list[ReleasedRun]:
+    """Of every method in a released file its learning curves, task by task."""
+    release, content = RELEASES[release_name], _content(path)
+    frames = []
+    for (name, method), array in content.items():
+        steps = _checked_steps(f"{path}: ({name}, {method})", array, release_name)
+        if name != ALL and parse_scope(name)[1] is not None:
+            frames += [_as_frame(name, method, array, steps, phase, release).assign(phase=phase) for phase in PHASES]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"status": []})
+    rows = rows[rows.status == OK]
+    if rows.empty:
+        raise UserError(f"{path}: it has no curve of a task")
+    settings = {"released": release_name}
+    variant = variant_text(settings)
+    return [
+        ReleasedRun(
+            folder=path / method,
+            agent=method,
+            config={"protocol": release.protocol},
+            variants={variant: settings},
+            eval=own.assign(agent=method, variant=variant, total_step=own.step, method=label(method, settings)),
+        )
+        for method, own in groups(rows, "method")
+    ]
 
 
 def _is_key(key: Any) -> bool:
     return isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)
 
 
-def _checked_steps(where: str, array: Any, release: Release, name: str) -> list[int]:
+def _checked_steps(where: str, array: Any, name: str) -> list[int]:
+    """The steps of the array's rows. A UserError if the release called `name` has no such arrays."""
+    release = RELEASES[name]
     if not (isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "fiu"):
         raise UserError(f"{where}: expected an array (evaluations, seeds)")
     rows, seeds = array.shape
