@@ -31,7 +31,8 @@ def parse(argv: list[str] | None) -> Namespace:
     add("runs", nargs="*", type=pathlib.Path, metavar="RUNS", help="folders, or released FILE.pkl")
     add("--format", choices=[*grid.FORMATS, "csv"], default="markdown", help="default: %(default)s")
     add("--published", type=cli.names("table", PUBLISHED), default=(), metavar="NAME,...", help="a "
-        f"paper's values, or what others got with its code (trqam_reruns), beside those of RUNS or alone: of {', '.join(PUBLISHED)}")  # fmt: skip
+        "paper's values, or what others got with its code (trqam_reruns), beside those of RUNS or alone: of "
+        f"{', '.join(PUBLISHED)}")  # fmt: skip
     add("--released", type=cli.names("release", released.RELEASES), default=(), metavar="NAME,...", help="every seed's "
         f"curves as a paper's authors released them, downloaded once: of {', '.join(released.RELEASES)}")  # fmt: skip
     add("--release", choices=released.RELEASES, help="whose format FILE.pkl is in")
