@@ -129,13 +129,22 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def find(
-        self, domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int
+        self,
+        domain: Domain,
+        dataset: str,
+        dataset_dir: str,
+        *,
+        episodes: int,
+        seed: int,
+        shards: int,
+        download: str,
     ) -> pathlib.Path:
         """The file or folder that `dataset` means: a path, or one of the words auto and generate.
 
-        auto: the domain's own data in `dataset_dir`, downloaded if that is quick. generate: `episodes` episodes made
-        with `seed`, where a suite can. shards: how many of a sharded release, 0 for the plain file. DataError says
-        how to get what is not there.
+        auto: the domain's own data in `dataset_dir`. generate: `episodes` episodes made with `seed`, where a suite can.
+        shards: how many of a sharded release, 0 for the plain file. download: what happens to data that are missing;
+        auto: they are downloaded, however large; ask: they are if the user says so, on a terminal; never. DataError
+        says how to get what is not there.
         """
 
     @abc.abstractmethod

@@ -8,21 +8,29 @@ from trqam_jax.errors import UserError
 
 
 def hand_over(command: str) -> None:
-    """Call the command of the suite that --env names, with this process's arguments."""
+    """Call the command of the suite that --env names, with this process's arguments; download --list is of all."""
     arguments = sys.argv[1:]
     parser = Parser(prog=f"python -m envs.{command}", add_help=False)
     parser.add_argument("--env", default="")
-    env = parser.parse_known_args(arguments)[0].env
+    parser.add_argument("--list", action="store_true")
+    known = parser.parse_known_args(arguments)[0]
     try:
-        suite = _suite(command, env)
+        lists_all = command == "download" and known.list and not known.env
+        suites = _able(command) if lists_all else [_suite(command, known.env)]
     except UserError as error:
         sys.exit(f"error: {error}")
-    suite.commands[command](arguments)
+    for suite in suites:
+        suite.commands[command](arguments)
+
+
+def _able(command: str) -> list[Suite]:
+    """The suites that have the command."""
+    return [suite for suite in SUITES.values() if command in suite.commands]
 
 
 def _suite(command: str, env: str) -> Suite:
     """The suite that has the command for this --env; "" if it is not given."""
-    able = [suite for suite in SUITES.values() if command in suite.commands]
+    able = _able(command)
     names = ", ".join(suite.name for suite in able)
     for suite in able:
         if suite.split(env)[0] in suite.untrained:

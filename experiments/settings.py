@@ -35,7 +35,7 @@ SECTIONS: Mapping[str, Settings] = {
     "data": {
         "dataset": Setting(
             "auto",
-            "auto (a local file, else a download), generate, or the path of a file or a folder of shards.",
+            "auto (local files, else a download), generate, or the path of a file or a folder of shards.",
             effect=Effect.LOCATION,
             flag="dataset",
         ),
@@ -44,6 +44,13 @@ SECTIONS: Mapping[str, Settings] = {
             "Where dataset files are kept; by default the suite's own folder.",
             effect=Effect.LOCATION,
             flag="dataset_dir",
+        ),
+        "download": Setting(
+            "auto",
+            "Of missing data, with data.dataset=auto; auto: download them; ask: first ask, on a terminal; never.",
+            choices=("auto", "ask", "never"),
+            effect=Effect.NONE,
+            flag="download",
         ),
         "episodes": Setting(
             60,

@@ -28,9 +28,17 @@ class OGBench(Suite):
         return functools.partial(OGBenchSimulator, domain, task, render=render)
 
     def find(
-        self, domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int
+        self,
+        domain: Domain,
+        dataset: str,
+        dataset_dir: str,
+        *,
+        episodes: int,
+        seed: int,
+        shards: int,
+        download: str,
     ) -> pathlib.Path:
-        return files.find(domain, dataset, dataset_dir, episodes=episodes, seed=seed, shards=shards)
+        return files.find(domain, dataset, dataset_dir, episodes=episodes, seed=seed, shards=shards, download=download)
 
     def fingerprint(self, path: pathlib.Path, shards: int) -> str:
         return files.fingerprint(path, shards)

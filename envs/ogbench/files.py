@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from envs import mapped
+from envs import downloads, mapped
 from envs.base import Arrays, DataError, Domain, Size
-from envs.ogbench import download, generate
+from envs.ogbench import generate, sources
 from envs.ogbench.domains import DOMAINS, dataset_name, env_id
+from envs.ogbench.download import damage
 from envs.ogbench.simulators import OGBenchSimulator
+from trqam_jax.download import DownloadError
 from trqam_jax.files import sha256
 
 ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
@@ -256,7 +258,9 @@ def _of_file(
     return result
 
 
-def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int) -> pathlib.Path:
+def find(
+    domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int, download: str
+) -> pathlib.Path:
     """The file or folder that `--dataset` means: "auto", "generate" or a path. May download or generate it."""
     folder = pathlib.Path(os.path.expanduser(dataset_dir))
     if dataset == "generate":
@@ -267,22 +271,25 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
         if not path.exists():
             raise DataError(f"--dataset={dataset}: no such file or folder (or one of the words auto, generate)")
         return path
-    way_out = (
-        "Put it there, give its place as --dataset=PATH, or let --dataset=generate make a small one."
-        if domain.name in generate.GENERATABLE
-        else "Put it there, or give its place as --dataset=PATH; this domain's data cannot be generated here."
-    )
-    if shards:
-        path = folder / download.shard_folder(domain)
-        if not path.is_dir():  # tens of GB: not without being asked
-            command = f"python -m envs.download --env={domain.name} --shards={shards} --dataset_dir={dataset_dir}"
-            raise DataError(
-                f"{path}: no such folder of shards ({shards} are used of the 100M release). Get them by `{command}`. "
-                f"{way_out}"
-            )
-        return path
+    if shards and _has_shards(folder / sources.shard_folder(domain), shards):  # by whatever names
+        return folder / sources.shard_folder(domain)
+    wanted = sources.file_set(domain, shards)
     try:
-        path, _ = download.download(domain, folder)
-    except download.DownloadError as error:
+        downloads.obtain(wanted, folder, download=download, damage=damage)
+    except (DownloadError, DataError) as error:
+        way_out = (
+            "Put it there, give its place as --dataset=PATH, or let --dataset=generate make a small one."
+            if domain.name in generate.GENERATABLE
+            else "Put it there, or give its place as --dataset=PATH; this domain's data cannot be generated here."
+        )
         raise DataError(f"{error}. {way_out}") from error
-    return path
+    path = folder / wanted.names[0]
+    return path.parent if shards else path
+
+
+def _has_shards(path: pathlib.Path, shards: int) -> bool:
+    """Whether a folder has so many shards, each with its validation file."""
+    try:
+        return path.is_dir() and len(shard_files(path, shards)) == shards
+    except DataError:
+        return False

@@ -29,10 +29,18 @@ class Robomimic(Suite):
         return functools.partial(RobomimicSimulator, domain, task, render=render)
 
     def find(
-        self, domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int
+        self,
+        domain: Domain,
+        dataset: str,
+        dataset_dir: str,
+        *,
+        episodes: int,
+        seed: int,
+        shards: int,
+        download: str,
     ) -> pathlib.Path:
         files.check_unsharded(shards)
-        return files.find(domain, dataset, dataset_dir, episodes=episodes, seed=seed)
+        return files.find(domain, dataset, dataset_dir, episodes=episodes, seed=seed, download=download)
 
     def fingerprint(self, path: pathlib.Path, shards: int) -> str:
         return files.fingerprint(path)

@@ -1,56 +1,23 @@
-"""Robomimic's published files: which and where they are, and whether one is intact. `envs/downloads.py` gets them.
+"""Robomimic's published files: got, verified, listed, removed. envs/robomimic/sources.py says which and where.
 
     python -m envs.download --env=robomimic-can                    # the multi-human demonstrations
     python -m envs.download --env=robomimic-can --data=mg-sparse   # machine-generated ones
     python -m envs.download --env=robomimic-can --verify           # no network: is what lies there intact?
+    python -m envs.download --env=robomimic-can --remove
 
-They are the Hugging Face dataset robomimic/robomimic_datasets, formerly amandlek/robomimic. A file is intact if every
-array in it can be read, or without h5py, if it is as long as its beginning says.
+A file is intact if every array in it can be read, or without h5py, if it is as long as its beginning says.
 """
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from envs import downloads
-from envs.base import Domain
-from envs.downloads import PATIENCE, Patience
-from envs.robomimic.domains import DOMAINS, parse, short_name
-from trqam_jax.errors import UserError, suggest
+from envs.robomimic import sources
+from envs.robomimic.domains import DOMAINS, parse
 
-URL = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
 DEFAULT_DATASET_DIR = "~/.robomimic"
-#: Kinds of data: multi-human, proficient-human, machine-generated with either reward; a task's file of each.
-FILES: Mapping[str, str] = {
-    "mh": "mh/low_dim_v15.hdf5",
-    "ph": "ph/low_dim_v15.hdf5",
-    "mg-sparse": "mg/low_dim_sparse_v15.hdf5",
-    "mg-dense": "mg/low_dim_dense_v15.hdf5",
-}
-_MACHINE_GENERATED = ("robomimic-lift", "robomimic-can")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-def file_name(domain: Domain, data: str = "mh") -> str:
-    """The file of that kind, relative to the data folder and to a mirror alike: can/mh/low_dim_v15.hdf5."""
-    kinds = [kind for kind in FILES if domain.name in _MACHINE_GENERATED or not kind.startswith("mg")]
-    if data not in kinds:
-        raise UserError(f"--data={data}: {domain.name} has no such file.{suggest(data, kinds)}")
-    return f"{short_name(domain)}/{FILES[data]}"
-
-
-def download(
-    domain: Domain,
-    folder: pathlib.Path,
-    *,
-    data: str = "mh",
-    mirrors: Iterable[str] = (),
-    patience: Patience = PATIENCE,
-) -> pathlib.Path:
-    """The file of that kind, downloaded if it is missing. DownloadError if it fails."""
-    name = file_name(domain, data)
-    downloads.fetch_all(folder, [name], downloads.base_urls(mirrors, [URL]), patience, damage)
-    return folder / name
 
 
 def damage(path: pathlib.Path) -> str | None:
@@ -98,12 +65,13 @@ def _unreadable(path: pathlib.Path) -> str | None:
 
 def main(argv: Sequence[str]) -> None:
     """The command line."""
-    parser = downloads.make_parser("Download a published file of Robomimic, or verify it.", DEFAULT_DATASET_DIR, URL)
-    parser.add_argument("--env", required=True, help=f"domain: {', '.join(DOMAINS)}")
-    parser.add_argument("--data", default="mh", help=f"which: {', '.join(FILES)} (default: %(default)s, multi-human)")
+    parser = downloads.make_parser("Robomimic's files, and what is here of them.", DEFAULT_DATASET_DIR, sources.HUB)
+    parser.add_argument("--env", default="", help=f"domain: {', '.join(DOMAINS)}")
+    kinds = ", ".join(sources.FILES)
+    parser.add_argument("--data", default="mh", help=f"which: {kinds} (default: %(default)s, multi-human)")
     downloads.run_command(
         parser.parse_args(argv),
-        names=lambda given: [file_name(parse(given.env), given.data)],
-        servers=lambda given: downloads.base_urls(given.mirror, [URL]),
+        every=sources.every_set,
+        chosen=lambda given: sources.file_set(parse(given.env), given.data),
         damage=damage,
     )

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from envs import downloads
 from envs.base import Arrays, DataError, Domain, Size
-from envs.downloads import DownloadError
-from envs.robomimic import download, generate, install
+from envs.robomimic import generate, install, sources
 from envs.robomimic.domains import ENV_NAMES, OBSERVATION_KEYS, observation_widths, short_name
+from envs.robomimic.download import damage
+from trqam_jax.download import DownloadError
 from trqam_jax.errors import UserError
 from trqam_jax.files import sha256
 
@@ -42,7 +44,7 @@ class Demonstration(NamedTuple):
     dones: np.ndarray  # (N,) bool
 
 
-def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int) -> pathlib.Path:
+def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, download: str) -> pathlib.Path:
     """The file that `dataset` means: "auto" (multi-human, downloaded if it is missing), "generate" or a path.
 
     UserError first of all if the packages are missing without which a run would fail later.
@@ -57,13 +59,15 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
         if not path.is_file():
             raise DataError(f"--dataset={dataset}: no such file (or one of the words auto, generate)")
         return path
+    wanted = sources.file_set(domain)
     try:
-        return download.download(domain, folder)
-    except DownloadError as error:
+        downloads.obtain(wanted, folder, download=download, damage=damage)
+    except (DownloadError, DataError) as error:
         raise DataError(
             f"{error}. Put it there, give its place as --dataset=PATH, or let --dataset=generate make scripted "
             "demonstrations, which are not the published multi-human data."
         ) from error
+    return folder / wanted.names[0]
 
 
 def check_unsharded(shards: int) -> None:

@@ -36,7 +36,13 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
     policy = _given_policy(config)
     _check_saw_the_same(policy, config)
     path = suite.find(
-        domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
+        domain,
+        source.dataset,
+        source.dir,
+        episodes=source.episodes,
+        seed=source.seed,
+        shards=source.shards,
+        download=source.download,
     )
     if path.is_dir():
         _check_not_scaled(config)

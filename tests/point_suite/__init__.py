@@ -115,7 +115,15 @@ class PointSuite(Suite):
         return functools.partial(Point, domain, task)
 
     def find(
-        self, domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int
+        self,
+        domain: Domain,
+        dataset: str,
+        dataset_dir: str,
+        *,
+        episodes: int,
+        seed: int,
+        shards: int,
+        download: str,
     ) -> pathlib.Path:
         if dataset in ("auto", "generate"):
             return generate(pathlib.Path(dataset_dir).expanduser() / f"walks-{episodes}-{seed}.npz", episodes, seed)
