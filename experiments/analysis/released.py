@@ -29,7 +29,9 @@ from experiments.analysis.rows import (
     sources,
 )
 from experiments.row_format import PHASES, variant_text
+from trqam_jax import download
 from trqam_jax.errors import UserError
+from trqam_jax.files import cache_folder
 from trqam_jax.interop import safe_pickle
 
 INTERVAL, OFFLINE, ONLINE_ROWS = 50_000, 1_000_000, 10
@@ -38,8 +40,10 @@ Arrays = dict[tuple[str, str], np.ndarray]  # {(scope, method): (evaluations, se
 
 
 class Release(NamedTuple):
-    """The shape of a release's arrays and the protocol they were made under."""
+    """Where a release is, the shape of its arrays and the protocol they were made under."""
 
+    repository: str  # on GitHub, OWNER/NAME@COMMIT
+    file: str
     protocol: str
     rows: int
     seeds: int
@@ -57,10 +61,13 @@ class Release(NamedTuple):
 
 
 RELEASES = {
-    "qam": Release("qam", 30, 12, INTERVAL),
-    "trqam": Release("trqam", 30, 8, INTERVAL),
-    "sqam": Release("trqam", 31, 8, 0),
+    "qam": Release("ColinQiyangLi/qam@main", "qam-exp-data.pkl", "qam", 30, 12, INTERVAL),
+    "trqam": Release(
+        "yonghdong/trqam@a62ed68916af3f67aa55f5dddce6997449a1c127", "trqam-exp-data.pkl", "trqam", 30, 8, INTERVAL
+    ),
+    "sqam": Release("yonghdong/sqam@1d2f34f802a8b8c652f8a9d319f698347b02ae1a", "sqam-exp-data.pkl", "trqam", 31, 8, 0),
 }
+GITHUB = "https://raw.githubusercontent.com"
 
 
 def phase_of(step: int) -> str:
@@ -69,6 +76,29 @@ def phase_of(step: int) -> str:
 
 
 # ---- reading
+
+
+def fetched(release_name: str) -> pathlib.Path:
+    """The release's file, downloaded if it is not in the cache. A DownloadError says how to give it by hand."""
+    release = RELEASES[release_name]
+    bases = [*download.mirrors(), f"{GITHUB}/{release.repository.replace('@', '/')}/exp_data"]
+    file = download.RemoteFile(release.file, tuple(f"{base}/{release.file}" for base in bases))
+    try:
+        return download.fetch(cache_folder() / "released", file, damage=_damage)
+    except download.DownloadError as error:
+        raise download.DownloadError(
+            f"{error}. With the file of https://github.com/{release.repository.partition('@')[0]} at hand: "
+            f"table.py FILE.pkl --release={release_name}"
+        ) from error
+
+
+def _damage(path: pathlib.Path) -> str | None:
+    """Why a file is no pickle of arrays; None if it is."""
+    try:
+        _content(path)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def load(path: pathlib.Path, release_name: str, phase: str, name: str = "") -> Source:
