@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from absl import flags
@@ -86,6 +87,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}; see --help")
+
+
+def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """The type of a flag that takes NAME,...: of the names that are known, each once."""
+
+    def parse_names(text: str) -> tuple[str, ...]:
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"unknown {kind} {name!r}.{suggest(name, known)}")
+        return tuple(dict.fromkeys(text.split(",")))
+
+    return parse_names
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from experiments.analysis.published import PUBLISHED
 from experiments.analysis.report.collect import collect
 from experiments.analysis.report.page import MOST_BYTES, page
 from experiments.analysis.report.runs import videos
 from experiments.analysis.rows import read_runs
-from experiments.table import papers
 from trqam_jax.errors import UserError
 from trqam_jax.files import write_text
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("runs", nargs="+", type=pathlib.Path, metavar="RUNS", help="run folders, or folders above them")
     add("--out", required=True, type=pathlib.Path, help="the HTML file to write")
-    add("--published", type=papers, default=(), metavar="NAME,...", help="rows of papers, as in table.py")
+    add("--published", type=cli.names("table", PUBLISHED), default=(), metavar="NAME,...", help="rows of papers, as in "
+        "table.py")  # fmt: skip
     add("--step", type=int, help="the last evaluation that counts, as in table.py (default: the last there is, and the "
         "last that all replicas have)")  # fmt: skip
     add("--mixed", action="store_true", help="allow several protocols or versions in one table")

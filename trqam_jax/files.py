@@ -88,6 +88,11 @@ def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     return content
 
 
+def cache_folder() -> pathlib.Path:
+    """Where what can be made or fetched again is kept: $XDG_CACHE_HOME/trqam_jax, or the like in ~/.cache."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trqam_jax"
+
+
 def check_room(folder: pathlib.Path, size: int) -> None:
     """OSError if `size` bytes and a MiB do not fit on the disk, or into the user's quota."""
     with tempfile.TemporaryFile(dir=folder) as file:

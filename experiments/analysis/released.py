@@ -7,6 +7,7 @@ the offline ones; of a method that was only trained online there may be only tho
 import pathlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +23,15 @@ from experiments.analysis.rows import (
     Run,
     Source,
     groups,
+    label,
     mixtures,
     name_unfinished,
     sources,
 )
+from experiments.row_format import PHASES, variant_text
+from trqam_jax import download
 from trqam_jax.errors import UserError
+from trqam_jax.files import cache_folder
 from trqam_jax.interop import safe_pickle
 
 INTERVAL, OFFLINE, ONLINE_ROWS = 50_000, 1_000_000, 10
@@ -35,8 +40,10 @@ Arrays = dict[tuple[str, str], np.ndarray]  # {(scope, method): (evaluations, se
 
 
 class Release(NamedTuple):
-    """The shape of a release's arrays and the protocol they were made under."""
+    """Where a release is, the shape of its arrays and the protocol they were made under."""
 
+    repository: str  # on GitHub, OWNER/NAME@COMMIT
+    file: str
     protocol: str
     rows: int
     seeds: int
@@ -54,10 +61,13 @@ class Release(NamedTuple):
 
 
 RELEASES = {
-    "qam": Release("qam", 30, 12, INTERVAL),
-    "trqam": Release("trqam", 30, 8, INTERVAL),
-    "sqam": Release("trqam", 31, 8, 0),
+    "qam": Release("ColinQiyangLi/qam@main", "qam-exp-data.pkl", "qam", 30, 12, INTERVAL),
+    "trqam": Release(
+        "yonghdong/trqam@a62ed68916af3f67aa55f5dddce6997449a1c127", "trqam-exp-data.pkl", "trqam", 30, 8, INTERVAL
+    ),
+    "sqam": Release("yonghdong/sqam@1d2f34f802a8b8c652f8a9d319f698347b02ae1a", "sqam-exp-data.pkl", "trqam", 31, 8, 0),
 }
+GITHUB = "https://raw.githubusercontent.com"
 
 
 def phase_of(step: int) -> str:
@@ -68,28 +78,104 @@ def phase_of(step: int) -> str:
 # ---- reading
 
 
-def load(path: pathlib.Path, release_name: str, phase: str) -> Source:
-    """A released file's results in one phase. A UserError if it is not of that shape."""
-    release, content = RELEASES[release_name], safe_pickle.load(path)
+def fetched(release_name: str) -> pathlib.Path:
+    """The release's file, downloaded if it is not in the cache. A DownloadError says how to give it by hand."""
+    release = RELEASES[release_name]
+    bases = [*download.mirrors(), f"{GITHUB}/{release.repository.replace('@', '/')}/exp_data"]
+    file = download.RemoteFile(release.file, tuple(f"{base}/{release.file}" for base in bases))
+    try:
+        return download.fetch(cache_folder() / "released", file, damage=_damage)
+    except download.DownloadError as error:
+        raise download.DownloadError(
+            f"{error}. With the file of https://github.com/{release.repository.partition('@')[0]} at hand: "
+            f"table.py FILE.pkl --release={release_name}"
+        ) from error
+
+
+def _damage(path: pathlib.Path) -> str | None:
+    """Why a file is no pickle of arrays; None if it is."""
+    try:
+        _content(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def load(path: pathlib.Path, release_name: str, phase: str, name: str = "") -> Source:
+    """A released file's results in one phase. A UserError if it is not of that shape. name: of the source in tables."""
+    release = RELEASES[release_name]
+    rows = _rows(path, _content(path), release_name, phase)
+    _check_domains(path, rows)
+    return Source(name or str(path), release.protocol, release.seeds, rows)
+
+
+def _content(path: pathlib.Path) -> Arrays:
+    """The file's arrays; their shapes are not checked yet."""
+    content = safe_pickle.load(path)
     if not (isinstance(content, dict) and content and all(_is_key(key) for key in content)):
         raise UserError(f"{path}: expected a dict with keys (task, domain or 'all'; method)")
+    return content
+
+
+def _rows(path: pathlib.Path, content: Arrays, release_name: str, phase: str) -> pd.DataFrame:
+    """The evaluations of a phase as rows of a Source. A UserError if there are none."""
     frames = []
     for (name, method), array in content.items():
-        steps = _checked_steps(f"{path}: ({name}, {method})", array, release, release_name)
+        steps = _checked_steps(f"{path}: ({name}, {method})", array, release_name)
         if name != ALL:  # is made anew from the domains
-            frames.append(_as_frame(name, method, array, steps, phase, release))
+            frames.append(_as_frame(name, method, array, steps, phase, RELEASES[release_name]))
     rows = pd.concat(frames, ignore_index=True) if frames else None
     if rows is None or (rows.status == MISSING).all():
         raise UserError(f"{path}: nothing of phase {phase!r} in it")
-    _check_domains(path, rows)
-    return Source(str(path), release.protocol, release.seeds, rows)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedRun:
+    """A method's curves in a released file, with what figures ask a `Run` for."""
+
+    folder: pathlib.Path  # the file, and in it the method
+    agent: str
+    config: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    eval: pd.DataFrame
+    offline_steps: int = OFFLINE
+    train: pd.DataFrame = field(default_factory=pd.DataFrame)  # a release has none
+
+
+def curves(path: pathlib.Path, release_name: str) -> list[ReleasedRun]:
+    """Of every method in a released file its learning curves, task by task."""
+    release, content = RELEASES[release_name], _content(path)
+    frames = []
+    for (name, method), array in content.items():
+        steps = _checked_steps(f"{path}: ({name}, {method})", array, release_name)
+        if name != ALL and parse_scope(name)[1] is not None:
+            frames += [_as_frame(name, method, array, steps, phase, release).assign(phase=phase) for phase in PHASES]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"status": []})
+    rows = rows[rows.status == OK]
+    if rows.empty:
+        raise UserError(f"{path}: it has no curve of a task")
+    settings = {"released": release_name}
+    variant = variant_text(settings)
+    return [
+        ReleasedRun(
+            folder=path / method,
+            agent=method,
+            config={"protocol": release.protocol},
+            variants={variant: settings},
+            eval=own.assign(agent=method, variant=variant, total_step=own.step, method=label(method, settings)),
+        )
+        for method, own in groups(rows, "method")
+    ]
 
 
 def _is_key(key: Any) -> bool:
     return isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)
 
 
-def _checked_steps(where: str, array: Any, release: Release, name: str) -> list[int]:
+def _checked_steps(where: str, array: Any, name: str) -> list[int]:
+    """The steps of the array's rows. A UserError if the release called `name` has no such arrays."""
+    release = RELEASES[name]
     if not (isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "fiu"):
         raise UserError(f"{where}: expected an array (evaluations, seeds)")
     rows, seeds = array.shape

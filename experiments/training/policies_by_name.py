@@ -6,7 +6,6 @@ given by its path: its fingerprint enters the digest. Of a pickle nothing is run
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import envs
 from experiments.training.stages import BC
 from trqam_jax import checkpoint, hub, policy_files
 from trqam_jax.errors import UserError
-from trqam_jax.files import lock_target, sha256_file
+from trqam_jax.files import cache_folder, lock_target, sha256_file
 from trqam_jax.interop.checkpoints import import_checkpoint
 from trqam_jax.policy import FlowSizes, flow_arrays
 
@@ -64,8 +63,7 @@ def _resolve(given: str, env: str) -> _Found:
 
 
 def _in_cache(name: hub.Name, part: str) -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return root / "trqam_jax" / "policies" / name.repository.replace("/", "--") / name.revision / part
+    return cache_folder() / "policies" / name.repository.replace("/", "--") / name.revision / part
 
 
 def _make_once(place: pathlib.Path, make: Callable[[], Any]) -> None:

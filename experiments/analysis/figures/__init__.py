@@ -14,6 +14,7 @@ from experiments.analysis.figures.path_kl import path_kl
 from experiments.analysis.figures.study import Drawing, Missing, Study
 from experiments.analysis.figures.style import STYLE
 from experiments.analysis.figures.sweep import sweep
+from experiments.analysis.released import ReleasedRun
 from experiments.analysis.rows import Run
 from trqam_jax.errors import UserError
 
@@ -27,7 +28,9 @@ FIGURES: dict[str, Callable[[Study], Drawing]] = {
 }
 
 
-def draw(runs: Sequence[Run], out: pathlib.Path, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Drawing]:
+def draw(
+    runs: Sequence[Run | ReleasedRun], out: pathlib.Path, names: Sequence[str] = tuple(FIGURES)
+) -> dict[str, Drawing]:
     """Write the figures that the runs have data for; say what the others lack. A UserError if none can be drawn."""
     study, drawings, lacking = Study(runs), {}, []
     for name in names:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.analysis.released import ReleasedRun
 from experiments.analysis.rows import DIVERGED, Run, groups, label
 from trqam_jax.errors import UserError
 
@@ -59,7 +60,7 @@ _REPLICA = ["folder", "task", "seed", "variant"]
 class Study:
     """All runs of one call: their rows, which replicas diverged, and which line each row belongs to."""
 
-    def __init__(self, runs: Sequence[Run]):
+    def __init__(self, runs: Sequence[Run | ReleasedRun]):
         protocols = sorted({str(run.config["protocol"]) for run in runs})
         if len(protocols) > 1:
             raise UserError(f"The runs follow the protocols {', '.join(protocols)}, whose numbers must not be mixed")

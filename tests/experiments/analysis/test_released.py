@@ -4,12 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
+from file_server import servers
 from made_runs import read_markdown, read_tidy, runs_of_a_domain, shown, write_run
 
 import envs
 from experiments import export
 from experiments.analysis import released
 from experiments.analysis.cells import ALL, benchmarks, scope
+from experiments.analysis.figures.study import Study
 from experiments.analysis.rows import read_runs
 from trqam_jax.errors import UserError
 from trqam_jax.interop import safe_pickle
@@ -119,6 +121,50 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         shown(write(tmp_path / "results.pkl", content), "--release=trqam")
     assert "\n" not in str(error.value)
+
+
+# By name
+
+
+def test_a_release_by_name_is_fetched_once(tmp_path, monkeypatch):
+    """Its table is that of the same file given by hand; the second time nobody is contacted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    body = pickle.dumps(made_release(SHAPES["trqam"], "TRQAM"))
+    with servers() as start:
+        server = start({"/exp_data/trqam-exp-data.pkl": body})
+        monkeypatch.setenv("TRQAM_JAX_MIRRORS", f"{server.url}/exp_data")
+        by_name = shown("--released=trqam")
+        contacts = len(server.requests)
+        assert contacts
+        assert shown("--released=trqam") == by_name
+        assert len(server.requests) == contacts
+    by_hand = shown(write(tmp_path / "results.pkl", made_release(SHAPES["trqam"], "TRQAM")), "--release=trqam")
+    assert read_markdown(by_name) == read_markdown(by_hand)
+    assert "Released, trqam: the evaluation at step 1,000,000" in by_name
+
+
+def test_a_page_instead_of_a_release_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with servers() as start:
+        monkeypatch.setattr(released, "GITHUB", start({}).url)
+        monkeypatch.setenv("TRQAM_JAX_MIRRORS", start({"/qam-exp-data.pkl": b"<html>gone</html>"}).url)
+        with pytest.raises(UserError, match=r"not downloaded.*HTTP 404.*table\.py FILE\.pkl --release=qam"):
+            shown("--released=qam")
+    assert not [*tmp_path.rglob("*.pkl")]
+
+
+def test_released_curves_stand_beside_runs(tmp_path, monkeypatch):
+    """The curve of a task is the file's row by row; its name says that it is released."""
+    content = made_release(SHAPES["sqam"], "SQAM")
+    path = write(tmp_path / "sqam-exp-data.pkl", content)
+    write_run(tmp_path / "runs", protocol="trqam")
+    study = Study([*read_runs([tmp_path / "runs"]), *released.curves(path, "sqam")])
+    (series,) = [one for one in study.success() if one.env == "cube-double" and one.label != "TRQAM"]
+    assert series.label == "SQAM (released=sqam)"
+    assert series.steps.tolist() == [50_000 * i for i in range(31)]
+    array = content[envs.DOMAINS["cube-double"].task_name(3), "SQAM"]
+    np.testing.assert_allclose(series.of_task(3).values, 100 * array)
+    assert study.border() == 1_000_000
 
 
 # Export
