@@ -2,8 +2,9 @@
 
 Each method is one process of main.py with --protocol=quick on one task and the data that are generated for it, from its
 start to its rows: compilation and evaluations included. The first process trains the BC policy that the others start
-from. A method that does not come to its end, or has a diverged replica, ends the benchmark. What is given besides goes
-to main.py: --eval_episodes=10. A method that is trained online alone makes its updates in environment steps.
+from. A method that does not come to its end, or has a diverged replica, has no row, and the benchmark fails after the
+others. What is given besides goes to main.py: --eval_episodes=10. A method that is trained online alone makes its
+updates in environment steps.
 """
 
 import csv
@@ -20,7 +21,7 @@ from absl import app, flags, logging
 
 import agents
 from experiments.analysis.rows import OK, read_runs
-from trqam_jax.errors import suggest
+from trqam_jax.errors import UserError, suggest
 from trqam_jax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -58,10 +59,10 @@ def measure(name: str, folder: pathlib.Path) -> Row:
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise UserError(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     (run,) = read_runs([folder / "runs" / name])
     if not (run.eval.status == OK).all():
-        sys.exit(f"{name} diverged: {run.folder}")
+        raise UserError(f"{name} diverged: {run.folder}")
     times = pd.read_csv(run.folder / "times.csv")
     of_phase = run.eval.groupby("phase").success.last() * 100
     return Row(
@@ -90,15 +91,22 @@ def main(argv: list[str]) -> None:
         if name not in agents.AGENTS:
             sys.exit(f"unknown agent {name!r}.{suggest(name, agents.AGENTS)}")
     EXTRA.extend(argv[1:])
-    with tempfile.TemporaryDirectory() as temporary:
-        rows = []
-        for name in names:
-            rows.append(measure(name, pathlib.Path(FLAGS.folder or temporary)))
-            print(rows[-1], flush=True)
-    with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
+    failed = []
+    with tempfile.TemporaryDirectory() as temporary, pathlib.Path(FLAGS.csv).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
-        writer.writerows(rows)
+        for name in names:
+            try:
+                row = measure(name, pathlib.Path(FLAGS.folder or temporary))
+            except UserError as error:
+                failed.append(name)
+                print(error, file=sys.stderr, flush=True)
+                continue
+            print(row, flush=True)
+            writer.writerow(row)
+            file.flush()
+    if failed:
+        sys.exit(f"not to the end, or diverged: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

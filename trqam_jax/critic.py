@@ -9,10 +9,15 @@ from trqam_jax.types import Array, Batch, Scalar
 
 
 def pessimistic(qs: Float[Array, "Q B"], rho: Scalar) -> Float[Array, " B"]:
-    """Mean minus rho standard deviations (ddof 0) over the ensemble."""
-    if len(qs) == 1:  # no deviation, and none whose gradient would not be a number
-        return qs[0]
-    return qs.mean(0) - rho * qs.std(0)
+    """Mean minus rho standard deviations (ddof 0) over the ensemble.
+
+    Where all critics agree, the deviation's gradient is 0. Of two critics that are float32 numbers of one size, some
+    agree every few thousand updates, and the derivative of the square root at 0 would make that update infinite.
+    """
+    variance = qs.var(0)
+    differ = variance > 0
+    deviation = jnp.where(differ, jnp.sqrt(jnp.where(differ, variance, 1.0)), 0.0)
+    return qs.mean(0) - rho * deviation
 
 
 def td_target(batch: Batch, next_values: Float[Array, " B"], bootstrap_discount: Scalar) -> Float[Array, " B"]:

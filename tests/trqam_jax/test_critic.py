@@ -26,6 +26,14 @@ def test_one_critic_has_no_deviation_and_a_gradient():
     np.testing.assert_array_equal(pessimistic(jnp.array([[1.0, -2.0]]), 0.5), [1.0, -2.0])
 
 
+def test_critics_that_agree_have_a_gradient():
+    """Of two critics some outputs are equal floats now and then; the mean's slope is left."""
+    qs = jnp.array([[-29.0, 1.0], [-29.0, 3.0]])
+    slope = jax.grad(lambda qs: pessimistic(qs, 0.5).sum())(qs)
+    np.testing.assert_allclose(slope, [[0.5, 0.75], [0.5, 0.25]])
+    np.testing.assert_array_equal(pessimistic(qs, 0.5), [-29.0, 1.5])
+
+
 def test_invalid_windows_weigh_nothing_but_count():
     qs, targets = jnp.array([[1.0, 5.0], [3.0, 5.0]]), jnp.zeros(2)
     assert td_loss(qs, targets, jnp.array([1.0, 0.0])) == pytest.approx((1 + 9) / 4)
