@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.config import declared, flatten
+from experiments.row_format import aside
 from experiments.training import lock
 from experiments.training.stages import Stage
 from trqam_jax.errors import UserError
@@ -89,7 +90,7 @@ def _nearest(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> str:
 
 
 def _set_aside(folder: pathlib.Path) -> None:
-    names = (folder.with_name(f"old-{number}-{folder.name}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    folder.rename(aside)
-    print(f"--resume=never: what was there is now {aside}")
+    names = (aside(folder, number) for number in itertools.count(1))
+    place = next(name for name in names if not name.exists())
+    folder.rename(place)
+    print(f"--resume=never: what was there is now {place}, and tables leave it out")
