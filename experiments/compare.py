@@ -15,6 +15,7 @@ from absl import app, flags, logging
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 AGENTS = flags.DEFINE_list("agents", ["trqam", "qam", "fql"], "Algorithms; the others are compared with the first.")
@@ -80,4 +81,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(main, flags_parser=cli.parse)

@@ -11,6 +11,7 @@ from absl import app, flags, logging
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 AGENT = flags.DEFINE_string("agent", "trqam", "Algorithm; --list prints them.")
@@ -41,4 +42,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(main, flags_parser=cli.parse)

@@ -55,7 +55,7 @@ def replacing(paths: Iterable[pathlib.Path], ending: str = ".tmp") -> Iterator[d
 def write_text(path: pathlib.Path, text: str) -> None:
     """Atomically: whatever happens, the file has its old content or the new one. UserError if it cannot be written."""
     with _naming(path), replacing([path]) as temporary:
-        temporary[path].write_text(text, newline="")
+        temporary[path].write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -79,7 +79,7 @@ def append(path: pathlib.Path, data: bytes) -> None:
 def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """An object with at least these keys; a UserError if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: missing or damaged ({error})") from error
     missing = [key for key in keys if key not in content] if isinstance(content, dict) else ["object"]
