@@ -62,11 +62,13 @@ def main(argv: list[str]) -> None:
     try:
         configs = configurations(AGENTS.value, argv)
         backend.keep_compiled_programs()
-        backend.prepare_process()
+        with backend.explained():
+            backend.prepare_process()
         folders = {}
         for config in configs:
             print(f"\n== {config.agent_name}\n{config_text(config)}", flush=True)
-            folders[config.agent_name] = run(config)
+            with backend.explained():
+                folders[config.agent_name] = run(config)
             print(summarise(folders[config.agent_name]), flush=True)
         success = compare.paired({agent: compare.final_success(read_run(folders[agent])) for agent in folders})
         rows = compare.comparison(success)

@@ -35,8 +35,10 @@ def main(argv: list[str]) -> None:
         config = cli.resolve(AGENT.value, argv)
         print(as_text(config), flush=True)
         backend.keep_compiled_programs()
-        backend.prepare_process()
-        print(summarise(run(config)))
+        with backend.explained():
+            backend.prepare_process()
+            folder = run(config)
+        print(summarise(folder))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)
 

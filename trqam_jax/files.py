@@ -18,6 +18,15 @@ from trqam_jax.errors import UserError
 MAKE_ROOM = "what was written before is intact; make room and start the same command again"
 
 
+def expand(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with a home folder in place of a leading ~; a UserError where there is none, as in some containers."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        way_out = "set HOME, or give a full path (a folder that is called so is ./~...)"
+        raise UserError(f"{path}: there is no such home folder here; {way_out}") from error
+
+
 def sync(path: pathlib.Path) -> None:
     """Bring a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -12,6 +12,7 @@ from experiments import config as configuration
 from experiments.training import interrupt
 from trqam_jax import checkpoint, data, replicas
 from trqam_jax.errors import UserError
+from trqam_jax.files import expand
 from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
 
@@ -35,8 +36,9 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
         _check_not_scaled(config)
     policy = _given_policy(config)
     _check_saw_the_same(policy, config)
+    given = source.dataset if source.dataset in ("auto", "generate") else str(expand(source.dataset))
     path = suite.find(
-        domain, source.dataset, source.dir, episodes=source.episodes, seed=source.seed, shards=source.shards
+        domain, given, str(expand(source.dir)), episodes=source.episodes, seed=source.seed, shards=source.shards
     )
     if path.is_dir():
         _check_not_scaled(config)

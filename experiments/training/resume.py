@@ -14,7 +14,7 @@ from experiments.row_format import aside
 from experiments.training import lock
 from experiments.training.stages import Stage
 from trqam_jax.errors import UserError
-from trqam_jax.files import read_json
+from trqam_jax.files import expand, read_json
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def _differences(stored: Mapping[str, Any], stage: Stage, config: ConfigDict) ->
 
 def _nearest(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> str:
     """The run of this agent and environment that differs in the fewest settings, and in which, as text."""
-    root = pathlib.Path(config.run.out_dir).expanduser()
+    root = expand(config.run.out_dir)
     found: list[tuple[int, pathlib.Path, dict[str, tuple[Any, Any]]]] = []
     for path in root.glob(f"*/{config.env}/{config.agent_name}-*/config.json"):
         with contextlib.suppress(UserError):  # not every folder there need be a run
