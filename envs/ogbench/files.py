@@ -28,6 +28,7 @@ def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str
     try:
         # Opened here, because np.load(path) leaves a damaged file open.
         with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(stream, allow_pickle=False) as file:
+            _check_layout(path, file)
             missing = [key for key in needed if key not in file]
             if missing:
                 raise DataError(
@@ -40,6 +41,21 @@ def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str
         raise DataError(
             f"{path}: not a readable npz, truncated or damaged ({error}); remove it and get it again"
         ) from error
+
+
+#: What files have that hold a row per transition, as those of D4RL: OGBench's hold a row per state.
+_OF_TRANSITIONS = ("next_observations", "timeouts")
+
+
+def _check_layout(path: pathlib.Path, file: Iterable[str]) -> None:
+    """DataError if a file of these arrays holds a row per transition: read as OGBench's, every episode would lose its
+    last one."""
+    foreign = [key for key in file if key in _OF_TRANSITIONS]
+    if foreign:
+        raise DataError(
+            f"{path}: has {' and '.join(foreign)}, so a row per transition, as in D4RL; expected OGBench's layout, a "
+            "row per state: the last row of an episode has terminals=1, its final observation and no effective action"
+        )
 
 
 def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
