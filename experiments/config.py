@@ -197,6 +197,11 @@ def _check_together(config: ConfigDict) -> None:
                 f"--config.{key}={several}: behaviour cloning uses it too, and all replicas share it; sweep.py makes "
                 "a run of every value, or start from a policy by --bc_checkpoint=... --bc_steps=0"
             )
+    if 0 < config.online.steps < config.online.start_training:
+        raise UserError(
+            f"--online_steps={config.online.steps} --start_training={config.online.start_training}: no update would "
+            "ever be made; expected at least as many steps as there are transitions at the first update"
+        )
     horizon = envs.DOMAINS[config.env].horizon
     if config.online.balanced_sampling and config.online.start_training < horizon:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")

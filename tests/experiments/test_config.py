@@ -118,6 +118,10 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"agent.num_critics": "1,2"}}, ["num_critics", "expected an int"]),
         ({"overrides": {"agent.num_critics": "2.5"}}, ["num_critics", "a whole number"]),
         ({"overrides": {"agent.rho": "none"}}, ["rho", "'none'", "expected a float"]),
+        (
+            {"settings": {"online.steps": 30, "online.start_training": 500}},
+            ["--online_steps=30", "--start_training=500", "no update"],
+        ),
         ({"overrides": {"online.kl_budget": "1,2"}}, ["kl_budget_online=1.0,2.0", "one value"]),
         ({"agent": "fql", "settings": {"online.kl_budget": 1.0}}, ["fql has no setting kl_budget"]),
         ({"settings": {"train.offline_steps": 1.5}}, ["offline_steps", "expected an int"]),
