@@ -11,6 +11,7 @@ from envs.vector.slots import VectorSlots
 from experiments.config import starts_from_bc
 from experiments.training import interrupt, pretrained
 from experiments.training.evaluator import Evaluator
+from experiments.training.film import EveryFewSteps
 from experiments.training.inputs import TrainingData, load_data, locate
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
@@ -126,6 +127,8 @@ def make_slots(config: ConfigDict, domain: envs.Domain, replicas: list[Replica])
     """For evaluation; close it."""
     video = config.eval.video_episodes > 0
     factories = [envs.suite_of(domain).env_factory(domain, int(replica.task), render=video) for replica in replicas]
+    if video:
+        factories = [EveryFewSteps(factory) for factory in factories]
     workers = config.eval.workers or None
     return VectorSlots(factories, domain.observation_dim, config.eval.episodes, workers=workers, video=video)
 

@@ -87,7 +87,7 @@ class StageRun:
             start = self.start if phase == self.start.phase else Place(phase, 0)
             state = self._restored or self._begin(start, self._in_phase(agents, phase), totals, dataset)
             self._restored = None
-            agents, totals = self._phase(state, start, schedule, at_rows, actors)
+            agents, totals = self._phase(state, dataset, start, schedule, at_rows, actors)
         return agents
 
     def _in_phase(self, agents: AbstractAgent, phase: str) -> AbstractAgent:
@@ -97,9 +97,15 @@ class StageRun:
         return agents.replace(config=agents.config.replace(**online_values(self.config)))
 
     def _phase(
-        self, state: _State, start: Place, schedule: Schedule, at_rows: AtRows, actors: Actors | None
+        self,
+        state: _State,
+        dataset: data.Dataset | Stream,
+        start: Place,
+        schedule: Schedule,
+        at_rows: AtRows,
+        actors: Actors | None,
     ) -> tuple[AbstractAgent, Totals]:
-        sampling, dataset = self._sampling(start.phase, state.agents), state.source.dataset
+        sampling = self._sampling(start.phase, state.agents)
         if sampling.windows is Windows.EPISODES and dataset.spans is not None:
             data.check_episodes(np.asarray(dataset.ends), dataset.spans)
         population = self._population(state, start, schedule, sampling)
