@@ -6,6 +6,8 @@ import csv
 import math
 import sys
 
+from trqam_jax import console
+
 Rows = list[dict[str, str]]
 
 
@@ -60,6 +62,7 @@ def arithmetic(rows: Rows) -> str:
 LOOPS = ("before", "now")
 
 if __name__ == "__main__":
+    console.prepare()
     if not sys.argv[1:]:
         sys.exit("error: expected files of benchmarks.update --csv: python -m benchmarks.budget update.csv")
     measured = []

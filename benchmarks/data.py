@@ -25,6 +25,7 @@ from absl import app, flags
 import envs
 from envs.ogbench import SUITE, convert, files, generate
 from envs.ogbench.domains import dataset_name
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 BATCH = 256
@@ -194,6 +195,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS = flags.FLAGS
     flags.DEFINE_string("env", "cube-single", "Domain.")
     flags.DEFINE_string("source", None, "An OGBench file with its validation file; by default it is generated.")

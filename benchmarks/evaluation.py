@@ -16,6 +16,7 @@ import envs
 from envs.base import SimulatorFactory
 from envs.vector.slots import VectorSlots
 from envs.vector.workers import Workers, cpu_count
+from trqam_jax import console
 
 SIZES = {"512x4": (512, 512, 512, 512), "128x3": (128, 128, 128)}
 
@@ -160,6 +161,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS = flags.FLAGS
     flags.DEFINE_multi_string("env", ["cube-single"], "Environment; may be given several times.")
     flags.DEFINE_multi_enum("size", list(SIZES), list(SIZES), "Networks of the policy; may be given several times.")

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from experiments.cli import EXIT_INTERRUPTED
+from trqam_jax import console
 from trqam_jax.checkpoint import read_meta
 
 KILLS = flags.DEFINE_integer("kills", 30, "How often.")
@@ -160,4 +161,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(main)

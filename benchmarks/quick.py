@@ -21,6 +21,7 @@ from absl import app, flags, logging
 
 import agents
 from experiments.analysis.rows import OK, read_runs
+from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.versions import versions
 
@@ -110,6 +111,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS, EXTRA = flags.FLAGS, []
     flags.DEFINE_list("agents", ["all"], "Which; the BC policy is trained in any case.")
     flags.DEFINE_string("env", "cube-single-task1", "Task.")

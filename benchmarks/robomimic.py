@@ -24,6 +24,7 @@ from envs.robomimic.generate import generate
 from envs.robomimic.simulators import RobomimicSimulator
 from envs.vector.slots import VectorSlots
 from envs.vector.workers import cpu_count
+from trqam_jax import console
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "robomimic.json"
 
@@ -115,6 +116,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS = flags.FLAGS
     flags.DEFINE_multi_enum("env", list(DOMAINS), list(DOMAINS), "Domain; may be given several times.")
     flags.DEFINE_integer("episodes", 50, "Attempts of the demonstrators.")

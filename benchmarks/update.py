@@ -31,7 +31,7 @@ from tqdm import tqdm
 import agents
 from benchmarks import flops
 from experiments.training.phases import Offline
-from trqam_jax import backend, data
+from trqam_jax import backend, console, data
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.errors import suggest
 from trqam_jax.flow import Field
@@ -258,6 +258,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS = flags.FLAGS
     flags.DEFINE_list("agents", ["trqam"], "Algorithms, or all.")
     flags.DEFINE_list("replicas", ["1", "2", "4", "8"], "Numbers of replicas.")

@@ -1,7 +1,6 @@
 """What the suites' `python -m envs.download` share, and how a run gets what it lacks."""
 
 import argparse
-import os
 import pathlib
 import shutil
 import sys
@@ -12,6 +11,7 @@ from envs.base import DataError, Parser
 from trqam_jax.download import MIRRORS_VARIABLE, PATIENCE, Damage, RemoteFile, companions, fetch_all, mirrors, verify
 from trqam_jax.download import amount as in_words
 from trqam_jax.errors import UserError
+from trqam_jax.files import expand
 
 
 class FileSet(NamedTuple):
@@ -89,8 +89,8 @@ def run_command(
 
     every: the sets of a domain, "" for all; chosen: the one that the flags mean.
     """
-    folder = pathlib.Path(os.path.expanduser(arguments.dataset_dir))
     try:
+        folder = expand(arguments.dataset_dir)
         if arguments.list:
             return print(listing(every(arguments.env), folder, mirrors(arguments.mirror)))
         if not arguments.env:

@@ -9,16 +9,19 @@ the agents that have the key. Worker processes import this file again, so it imp
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 AGENTS = flags.DEFINE_list("agents", ["trqam", "qam", "fql"], "Algorithms; the others are compared with the first.")
 flags.adopt_module_key_flags(cli)
+MOST = 200  # letters of the runs' names in a file's
 
 
 def configurations(names: list[str], argv: list[str]) -> list:
@@ -51,7 +54,7 @@ def configurations(names: list[str], argv: list[str]) -> list:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
-    from experiments.analysis import compare, grid
+    from experiments.analysis import compare
     from experiments.analysis.rows import read_run
     from experiments.analysis.summary import summarise
     from experiments.config import as_text as config_text
@@ -61,23 +64,39 @@ def main(argv: list[str]) -> None:
     try:
         configs = configurations(AGENTS.value, argv)
         backend.keep_compiled_programs()
-        backend.prepare_process()
+        with backend.explained():
+            backend.prepare_process()
         folders = {}
         for config in configs:
             print(f"\n== {config.agent_name}\n{config_text(config)}", flush=True)
-            folders[config.agent_name] = run(config)
+            with backend.explained():
+                folders[config.agent_name] = run(config)
             print(summarise(folders[config.agent_name]), flush=True)
         success = compare.paired({agent: compare.final_success(read_run(folders[agent])) for agent in folders})
         rows = compare.comparison(success)
+        table, figure = write(list(folders.values()), rows, success)
+        print(f"\n{compare.as_text(rows)}\n{table}, {figure}")
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)
-    parent = next(iter(folders.values())).parent
-    place = parent / ("comparison-" + "-".join(folder.name for folder in folders.values()))
-    with place.with_suffix(".csv").open("w", newline="") as file:
-        grid.write_csv(file, compare.COLUMNS, rows)
-    compare.plot(place.with_suffix(".png"), success)
-    print(f"\n{compare.as_text(rows)}\n{place}.csv, {place}.png")
+
+
+def write(folders: list[pathlib.Path], rows: list[dict[str, str]], success: Any) -> tuple[pathlib.Path, pathlib.Path]:
+    """The comparison of the runs in these folders, as a table and a figure beside them; their paths."""
+    from experiments.analysis import compare, grid
+    from trqam_jax.files import replacing, sha256
+
+    names = "-".join(folder.name for folder in folders)
+    if len(names) > MOST:  # of many agents: a file's name has 255 bytes
+        names = f"{len(folders)}-agents-{sha256([names.encode()])[:8]}"
+    table, figure = (folders[0].with_name(f"comparison-{names}.{ending}") for ending in ("csv", "png"))
+    with replacing([table, figure]) as temporary:
+        with temporary[table].open("w", newline="", encoding="utf-8") as file:
+            grid.write_csv(file, compare.COLUMNS, rows)
+        with temporary[figure].open("wb") as file:
+            compare.plot(file, success)
+    return table, figure
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(main, flags_parser=cli.parse)

@@ -1,6 +1,8 @@
 """The configuration of a run: declared defaults -> protocol and domain -> command line, then locked."""
 
 import itertools
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -84,12 +86,19 @@ def resolve(
         _assign(config, key, check(_find(known, key), _shown(key), value))
     for key, text in (overrides or {}).items():
         if key in _BY_FLAG:
-            raise UserError(f"--config.{key}: use {_BY_FLAG[key]}, so that what depends on it follows")
+            _check_same(config, key, text)
+            continue
         _assign(config, key, parse(_find(known, key), _shown(key), text))
     if not starts_from_bc(agent):
         config.bc.steps, config.bc.checkpoint = 0, ""
     _check_together(config)
     return config.lock()
+
+
+def _check_same(config: ConfigDict, key: str, text: str) -> None:
+    """UserError unless it is what the setting is already: a printed line may be given again."""
+    if text != _text(flatten(config).get(key, "")):
+        raise UserError(f"--config.{key}={text}: use {_BY_FLAG[key]}, so that what depends on it follows")
 
 
 def usual(domain: envs.Domain, protocol: str, agent: str) -> dict[str, Any]:
@@ -188,6 +197,11 @@ def _check_together(config: ConfigDict) -> None:
                 f"--config.{key}={several}: behaviour cloning uses it too, and all replicas share it; sweep.py makes "
                 "a run of every value, or start from a policy by --bc_checkpoint=... --bc_steps=0"
             )
+    if 0 < config.online.steps < config.online.start_training:
+        raise UserError(
+            f"--online_steps={config.online.steps} --start_training={config.online.start_training}: no update would "
+            "ever be made; expected at least as many steps as there are transitions at the first update"
+        )
     horizon = envs.DOMAINS[config.env].horizon
     if config.online.balanced_sampling and config.online.start_training < horizon:
         raise UserError(f"--start_training={config.online.start_training}: expected at least a window of {horizon}")
@@ -213,13 +227,28 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def as_text(config: ConfigDict) -> str:
-    """One line per setting, in the form in which the command line takes it."""
+    """One line per setting: KEY = VALUE, where a shell takes --config.KEY=VALUE."""
     sources = notes(config)
     lines = []
     for key, value in sorted(flatten(config).items()):
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        lines.append(f"{key} = {text}" + (f"    # {sources[key]}" if key in sources else ""))
+        line = f"{key} = {quoted(_text(value))}"
+        lines.append(line + (f"    # {sources[key]}" if key in sources else ""))
     return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    """As the command line takes it, once the shell has read it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def quoted(text: str) -> str:
+    """In one line, as bash and zsh take it behind a `=`: plain where that will do."""
+    if not text:
+        return ""
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = lambda byte: 32 <= byte < 127 and chr(byte) not in "\\'"
+    return "$'" + "".join(chr(byte) if plain(byte) else f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
 
 
 def notes(config: ConfigDict) -> dict[str, str]:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checko
 from experiments import cli
 from experiments.analysis.released import RELEASES, export
 from experiments.analysis.rows import read_runs
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 
@@ -37,4 +38,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

@@ -18,6 +18,7 @@ from experiments.analysis import released
 from experiments.analysis.figures import FIGURES, draw
 from experiments.analysis.released import RELEASES
 from experiments.analysis.rows import read_runs
+from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
 
 
@@ -49,4 +50,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

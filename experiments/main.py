@@ -11,6 +11,7 @@ from absl import app, flags, logging
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 AGENT = flags.DEFINE_string("agent", "trqam", "Algorithm; --list prints them.")
@@ -34,11 +35,14 @@ def main(argv: list[str]) -> None:
         config = cli.resolve(AGENT.value, argv)
         print(as_text(config), flush=True)
         backend.keep_compiled_programs()
-        backend.prepare_process()
-        print(summarise(run(config)))
+        with backend.explained():
+            backend.prepare_process()
+            folder = run(config)
+        print(summarise(folder))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(main, flags_parser=cli.parse)

@@ -1,5 +1,7 @@
 """The words of rows and run folders: written by runs, read by everything else. Imports no JAX."""
 
+import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +11,16 @@ PHASES = ("bc", "offline", "online")
 OK, DIVERGED = "ok", "diverged"
 #: How the folder of a BC stage begins. Folders of earlier versions are named so.
 BC_PREFIX = "cloned"
+
+
+def aside(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """Where --resume=never moves what is in a run's folder, for the number-th time."""
+    return folder.with_name(f"old-{number}-{folder.name}")
+
+
+def is_aside(folder: pathlib.Path) -> bool:
+    """Whether a run's folder, or what a link of another name leads to, was set aside: its rows are no results."""
+    return any(re.match(r"old-\d+-", place.name) for place in (folder, folder.resolve()))
 
 
 def variant_text(settings: Mapping[str, Any]) -> str:

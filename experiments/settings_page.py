@@ -97,4 +97,4 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")

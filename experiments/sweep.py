@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checko
 import envs
 from experiments import cli, settings
 from experiments.sweeps import manifest
+from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
 
 MAIN = pathlib.Path(__file__).with_name("main.py").resolve()
@@ -92,6 +93,7 @@ def main(argv: list[str], command: str) -> int:
 
 
 if __name__ == "__main__":
+    console.prepare()
     named = sys.argv[1:2] if sys.argv[1:2] and not sys.argv[1].startswith("-") else []
     command = named[0] if named else "run"
     if command not in COMMANDS:

@@ -21,6 +21,7 @@ from experiments.analysis import grid, released, statistics, table
 from experiments.analysis.cells import VALUES, Choice
 from experiments.analysis.published import PUBLISHED, PUBLISHED_STEPS
 from experiments.analysis.rows import Source, name_unfinished, read_runs, sources
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 
@@ -102,4 +103,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

@@ -6,12 +6,15 @@ import gc
 import os
 import pathlib
 import platform
+import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from trqam_jax.files import sha256
+from trqam_jax.errors import UserError
+from trqam_jax.files import cache_folder, check_room, sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -33,12 +36,13 @@ def keep_compiled_programs() -> None:
     shared by machines that cannot run each other's code. JAX's own key covers program, versions and flags."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = root / "trqam_jax" / "compiled" / _processor()
     try:
+        folder = cache_folder() / "compiled" / _processor()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        print(f"compiled programs are not kept: {folder}: {error.strerror}")
+        check_room(folder, 0)
+    except (OSError, UserError) as error:  # no home, or one that is read-only, full, or somebody else's
+        reason = f"{cache_folder().parent}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"compiled programs are not kept: {reason}; XDG_CACHE_HOME names another place")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
@@ -56,7 +60,82 @@ def compiler_options() -> dict[str, Any]:
 def prepare_process() -> None:
     """For the main thread of a process that trains, to call when all is imported and before anything is computed."""
     keep_freed_memory()
+    find_devices()
     gc.freeze()  # while programs are traced, collections would look through all that the imports made
+
+
+def find_devices() -> None:
+    """Let JAX look for devices; to be called inside `explained`.
+
+    A GPU that is there and that JAX cannot use is an error unless JAX_PLATFORMS is set: JAX would go on with the CPU.
+    """
+    devices = jax.devices()
+    if devices[0].platform != "cpu" or jax.config.jax_platforms:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        jax.devices("cuda")
+    except RuntimeError as error:
+        if "failed to initialize" in str(error):
+            raise
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """What JAX raises about devices inside is a UserError that names the way out; other errors pass as they are."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        line = _explanation(error)
+        if line is None:
+            raise
+        raise UserError(line) from error
+
+
+def _explanation(error: Exception) -> str | None:
+    """None if the error speaks of something else."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    setting, way_out = (f"JAX_PLATFORMS={asked}: ", "unset JAX_PLATFORMS") if asked else ("", "set JAX_PLATFORMS=cpu")
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, AssertionError):  # JAX has no words for it
+        if not asked or _raised_in(error) != "jax._src.xla_bridge":
+            return None
+        where = "`nvidia-smi` lists GPUs, CUDA_VISIBLE_DEVICES may hide them"
+        return f"{setting}there is no such device here ({where}); {way_out}"
+    if _MEMORY.search(str(error)):
+        return (
+            f"{setting}the device's memory is full ({text:.200}); `nvidia-smi` says who has it. Choose another GPU by "
+            "CUDA_VISIBLE_DEVICES, take less of it by XLA_PYTHON_CLIENT_MEM_FRACTION=0.5, or train fewer replicas at "
+            "once by --replicas_per_pass"
+        )
+    if _DRIVER.search(str(error)):
+        return (
+            f"{setting}JAX cannot use the GPU, whose driver or CUDA libraries do not fit ({text:.200}); update the "
+            f"driver (`nvidia-smi` has its version), install JAX for an older one by make JAX=cuda12, or {way_out}"
+        )
+    if _BACKEND.search(str(error)):
+        return f"{setting}JAX cannot use the device ({text:.200}); {way_out}"
+    return None
+
+
+#: Of CUDA and XLA, wherever they come up.
+_MEMORY = re.compile(
+    "RESOURCE_EXHAUSTED|OUT_OF_MEMORY|cudaErrorMemoryAllocation|out of memory|"
+    "no supported devices found for platform CUDA"
+)
+_DRIVER = re.compile(
+    "driver version is insufficient|cudaErrorInsufficientDriver|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|"
+    "CUDA_ERROR_COMPAT_NOT_SUPPORTED|following issues with CUDA components|Outdated|UNSUPPORTED_PTX_VERSION|libcuda"
+)
+_BACKEND = re.compile(
+    "Unable to initialize backend|failed to initialize|Unknown backend|list of known backends|No visible|"
+    "no devices|Could not initialize backend"
+)
+
+
+def _raised_in(error: BaseException) -> str:
+    """The module whose code raised it."""
+    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+    return str(last.f_globals["__name__"])
 
 
 def keep_freed_memory() -> None:

@@ -1,11 +1,13 @@
 """Saving and loading pytrees with orbax: a crash leaves what was there before, and damage is noticed."""
 
+import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,9 @@ from trqam_jax.types import Params
 
 META, TREE = "trqam_jax.json", "tree"
 
+#: Paths that orbax and what is below it take as they are. Brackets are a pattern to it, others the end of a URL.
+_PLAIN = re.compile(r"[A-Za-z0-9_./+=,@-]*")
+
 
 class Damaged(UserError):
     """A checkpoint is not what was written."""
@@ -27,7 +32,8 @@ class Damaged(UserError):
 def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
     """A folder with the arrays of `tree` and with `meta`, and in it the digests of every file.
 
-    It is written under another name, brought to the disk, and renamed: `path` never holds half of it.
+    It is written under another name, read back as far as names and shapes go, brought to the disk, and renamed: `path`
+    never holds half of it. Any name that the file system takes will do.
     """
     path = path.resolve()
     temporary, replaced = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
@@ -37,8 +43,11 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         temporary.mkdir(parents=True)
         # Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
         check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(temporary / TREE, tree)
+        with _plain(temporary) as folder, ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder / TREE, tree)
+        differences = _differences(_stored(temporary), tree, ())
+        if differences:
+            raise ValueError(f"what was written reads as something else: {differences[0]}")
         files = [file for file in sorted(temporary.rglob("*")) if file.is_file()]
         content = {**meta, "files": {str(file.relative_to(temporary)): sha256_file(file) for file in files}}
         (temporary / META).write_text(json.dumps({**content, "digest": sha256_json(content)}, indent=2) + "\n")
@@ -65,13 +74,13 @@ def load(path: pathlib.Path, like: Any, *, dropped: tuple[str, ...] = ()) -> Any
     expected = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        differences = _differences(_stored(checkpointer, path), expected, dropped)
-        if differences:
-            raise UserError(f"{path}: does not fit these networks: {differences[0]}")
-        how = ocp.checkpoint_utils.construct_restore_args(expected)
-        args = ocp.args.PyTreeRestore(expected, restore_args=how, partial_restore=bool(dropped))
-        return checkpointer.restore(path.resolve() / TREE, args)
+    differences = _differences(_stored(path), expected, dropped)
+    if differences:
+        raise UserError(f"{path}: does not fit these networks: {differences[0]}")
+    how = ocp.checkpoint_utils.construct_restore_args(expected)
+    args = ocp.args.PyTreeRestore(expected, restore_args=how, partial_restore=bool(dropped))
+    with _plain(path) as folder, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(folder / TREE, args)
 
 
 def load_arrays(path: pathlib.Path, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
@@ -81,30 +90,22 @@ def load_arrays(path: pathlib.Path, shapes: Mapping[str, jax.ShapeDtypeStruct]) 
     """
     verify(path)
     part = traverse_util.unflatten_dict(dict(shapes), sep="/")
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        agents, *others = _stored(checkpointer, path)
-        have = _shapes(agents)
-        for name, shape in shapes.items():
-            if have.get(name) != tuple(shape.shape):
-                raise UserError(f"{path}: {name} has shape {have.get(name, 'none')}, expected {tuple(shape.shape)}")
-        like = (part, *[None] * len(others))
-        how = ocp.checkpoint_utils.construct_restore_args(like)
-        args = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
-        arrays, *_ = checkpointer.restore(path.resolve() / TREE, args)
+    agents, *others = _stored(path)
+    have = _shapes(agents)
+    for name, shape in shapes.items():
+        if have.get(name) != tuple(shape.shape):
+            raise UserError(f"{path}: {name} has shape {have.get(name, 'none')}, expected {tuple(shape.shape)}")
+    like = (part, *[None] * len(others))
+    how = ocp.checkpoint_utils.construct_restore_args(like)
+    args = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+    with _plain(path) as folder, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        arrays, *_ = checkpointer.restore(folder / TREE, args)
     return {name: np.asarray(x) for name, x in traverse_util.flatten_dict(arrays, sep="/").items()}
 
 
 def stored_shapes(path: pathlib.Path) -> Any:
     """The stored tree, shapes in place of its arrays."""
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = _stored(checkpointer, path)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype), stored)
-
-
-def _stored(checkpointer: ocp.Checkpointer, path: pathlib.Path) -> Any:
-    """Of the checkpoint at `path` the tree, with descriptions of its arrays."""
-    stored = checkpointer.metadata(path.resolve() / TREE).item_metadata
-    return getattr(stored, "tree", stored)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype), _stored(path))
 
 
 def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -221,6 +222,32 @@ class Checkpoints:
         if not (self.path(place) / META).is_file():
             raise Damaged(f"{self.path(place) / META}: damaged, it is missing")
         verify(self.path(place))
+        _stored(self.path(place))  # earlier versions wrote what orbax cannot read, under names with brackets
+
+
+def _stored(path: pathlib.Path) -> Any:
+    """Names and shapes of the arrays in a checkpoint, as a tree; Damaged if there are none to be read."""
+    with _plain(path) as folder, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        stored = checkpointer.metadata(folder / TREE).item_metadata
+    if stored is None:
+        raise Damaged(f"{path / TREE}: damaged, no arrays can be read from it")
+    return getattr(stored, "tree", stored)
+
+
+@contextlib.contextmanager
+def _plain(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path of the folder that orbax takes, whatever its name: if need be, that of an open descriptor."""
+    folder = folder.resolve()
+    if _PLAIN.fullmatch(str(folder)):
+        yield folder
+        return
+    if not os.path.isdir("/proc/self/fd"):
+        raise UserError(f"{folder}: without /proc, checkpoints need a path of letters, digits and _ . - + = , @ alone")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _differences(stored: Any, expected: Any, dropped: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,15 @@ from trqam_jax.errors import UserError
 MAKE_ROOM = "what was written before is intact; make room and start the same command again"
 
 
+def expand(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with a home folder in place of a leading ~; a UserError where there is none, as in some containers."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        way_out = "set HOME, or give a full path (a folder that is called so is ./~...)"
+        raise UserError(f"{path}: there is no such home folder here; {way_out}") from error
+
+
 def sync(path: pathlib.Path) -> None:
     """Bring a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -55,7 +64,7 @@ def replacing(paths: Iterable[pathlib.Path], ending: str = ".tmp") -> Iterator[d
 def write_text(path: pathlib.Path, text: str) -> None:
     """Atomically: whatever happens, the file has its old content or the new one. UserError if it cannot be written."""
     with _naming(path), replacing([path]) as temporary:
-        temporary[path].write_text(text, newline="")
+        temporary[path].write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -79,7 +88,7 @@ def append(path: pathlib.Path, data: bytes) -> None:
 def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """An object with at least these keys; a UserError if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: missing or damaged ({error})") from error
     missing = [key for key in keys if key not in content] if isinstance(content, dict) else ["object"]
@@ -89,8 +98,11 @@ def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def cache_folder() -> pathlib.Path:
-    """Where what can be made or fetched again is kept: $XDG_CACHE_HOME/trqam_jax, or the like in ~/.cache."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trqam_jax"
+    """Where what can be made or fetched again is kept: $XDG_CACHE_HOME/trqam_jax, or the like in ~/.cache.
+
+    UserError without a home.
+    """
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "trqam_jax"
 
 
 def check_room(folder: pathlib.Path, size: int) -> None:

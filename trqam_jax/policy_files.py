@@ -16,7 +16,7 @@ import numpy as np
 
 from trqam_jax import hub
 from trqam_jax.errors import UserError
-from trqam_jax.files import check_room, sha256_file, sync
+from trqam_jax.files import check_room, expand, sha256_file, sync
 from trqam_jax.scaling import Scaling
 from trqam_jax.types import Spec
 
@@ -123,7 +123,7 @@ def read(address: str | pathlib.Path) -> Stored:
         if not (snapshot.folder / MANIFEST).is_file():
             raise UserError(f"{text}: holds no exported policy (it has no {MANIFEST})")
         return _read_manifest(snapshot.folder, f"{hub.SCHEME}{snapshot.name}")
-    folder = pathlib.Path(text).expanduser()
+    folder = expand(text)
     if not (folder / MANIFEST).is_file():
         raise UserError(
             f"{folder}: no exported policy (it has no {MANIFEST}); export a run's or a BC policy's folder first"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from envs.base import Parser, check_task
 from envs.ogbench import domains, files
 from trqam_jax.errors import UserError
+from trqam_jax.files import expand
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
 def convert(path: pathlib.Path, env: str, tasks: str | None = None, *, shards: int = 0, sparse: bool = False) -> str:
     """Convert what is missing; returns what there is then, in one line."""
     domain, task = domains.parse(env)
-    path = path.expanduser()
+    path = expand(path)
     if not path.is_dir():
         raise UserError(f"{path}: not a folder; only shards are converted, a plain file is read as it is")
     if tasks == "all":

@@ -1,6 +1,5 @@
 """OGBench's dataset files: checked, measured, loaded or converted, and where they come from."""
 
-import os
 import pathlib
 import re
 import zipfile
@@ -18,7 +17,7 @@ from envs.ogbench.domains import DOMAINS, dataset_name, env_id
 from envs.ogbench.download import damage
 from envs.ogbench.simulators import OGBenchSimulator
 from trqam_jax.download import DownloadError
-from trqam_jax.files import sha256
+from trqam_jax.files import expand, sha256
 
 ACTION_CLIP = 1 - 1e-5  # the released code keeps the actions of plain files off the bounds; shards it leaves alone
 
@@ -30,6 +29,7 @@ def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str
     try:
         # Opened here, because np.load(path) leaves a damaged file open.
         with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(stream, allow_pickle=False) as file:
+            _check_layout(path, file)
             missing = [key for key in needed if key not in file]
             if missing:
                 raise DataError(
@@ -42,6 +42,21 @@ def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str
         raise DataError(
             f"{path}: not a readable npz, truncated or damaged ({error}); remove it and get it again"
         ) from error
+
+
+#: What files have that hold a row per transition, as those of D4RL: OGBench's hold a row per state.
+_OF_TRANSITIONS = ("next_observations", "timeouts")
+
+
+def _check_layout(path: pathlib.Path, file: Iterable[str]) -> None:
+    """DataError if a file of these arrays holds a row per transition: read as OGBench's, every episode would lose its
+    last one."""
+    foreign = [key for key in file if key in _OF_TRANSITIONS]
+    if foreign:
+        raise DataError(
+            f"{path}: has {' and '.join(foreign)}, so a row per transition, as in D4RL; expected OGBench's layout, a "
+            "row per state: the last row of an episode has terminals=1, its final observation and no effective action"
+        )
 
 
 def read_file(path: pathlib.Path, domain: Domain) -> dict[str, np.ndarray]:
@@ -262,12 +277,12 @@ def find(
     domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed: int, shards: int, download: str
 ) -> pathlib.Path:
     """The file or folder that `--dataset` means: "auto", "generate" or a path. May download or generate it."""
-    folder = pathlib.Path(os.path.expanduser(dataset_dir))
+    folder = expand(dataset_dir)
     if dataset == "generate":
         target = folder / "generated" / f"{dataset_name(domain)}-{episodes}-episodes-seed-{seed}"
         return generate.generate(domain.name, episodes=episodes, seed=seed, out_dir=target)
     if dataset != "auto":
-        path = pathlib.Path(os.path.expanduser(dataset))
+        path = expand(dataset)
         if not path.exists():
             raise DataError(f"--dataset={dataset}: no such file or folder (or one of the words auto, generate)")
         return path

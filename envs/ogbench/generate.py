@@ -30,7 +30,7 @@ from envs.generation import GenerationError, check_at_least, make_once, play_all
 from envs.ogbench import simulators
 from envs.vector.workers import cpu_count
 from trqam_jax.errors import UserError, suggest
-from trqam_jax.files import replacing
+from trqam_jax.files import expand, replacing
 
 #: domain -> the kind of data
 GENERATABLE: Mapping[str, str] = {
@@ -221,7 +221,7 @@ def _num_validation(episodes: int) -> int:
 
 def _paths(domain: str, out_dir: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path]:
     """The training and the validation file."""
-    folder, stem = pathlib.Path(out_dir).expanduser(), _stem(domain)
+    folder, stem = expand(out_dir), _stem(domain)
     return folder / f"{stem}.npz", folder / f"{stem}-val.npz"
 
 

@@ -6,7 +6,6 @@ next_obs of one array per key, and the attribute num_samples. Demonstrations cou
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from envs.robomimic.domains import ENV_NAMES, OBSERVATION_KEYS, observation_widt
 from envs.robomimic.download import damage
 from trqam_jax.download import DownloadError
 from trqam_jax.errors import UserError
-from trqam_jax.files import sha256
+from trqam_jax.files import expand, sha256
 
 if TYPE_CHECKING:
     import h5py  # pyright: ignore[reportMissingImports]
@@ -50,12 +49,12 @@ def find(domain: Domain, dataset: str, dataset_dir: str, *, episodes: int, seed:
     UserError first of all if the packages are missing without which a run would fail later.
     """
     install.require()
-    folder = pathlib.Path(os.path.expanduser(dataset_dir))
+    folder = expand(dataset_dir)
     if dataset == "generate":
         target = folder / "generated" / f"{short_name(domain)}-scripted-{episodes}-episodes-seed-{seed}"
         return generate.generate(domain.name, episodes=episodes, seed=seed, out_dir=target)
     if dataset != "auto":
-        path = pathlib.Path(os.path.expanduser(dataset))
+        path = expand(dataset)
         if not path.is_file():
             raise DataError(f"--dataset={dataset}: no such file (or one of the words auto, generate)")
         return path

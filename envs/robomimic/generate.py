@@ -31,7 +31,7 @@ from envs.robomimic.install import require
 from envs.robomimic.simulators import RobomimicSimulator, env_args
 from envs.vector.workers import cpu_count
 from trqam_jax.errors import UserError
-from trqam_jax.files import replacing
+from trqam_jax.files import expand, replacing
 
 VERSION = 1  # raise it when equal settings no longer give equal numbers
 MAX_ATTEMPTS = 100  # at one episode, if failed ones are dropped
@@ -64,7 +64,7 @@ def generate(
         raise UserError(f"failures={failures!r}: expected {' or '.join(FAILURES)}")
     domain = parse(env)
     settings = _settings(domain, episodes, seed, failures)
-    path = pathlib.Path(out_dir).expanduser() / "scripted_v15.hdf5"
+    path = expand(out_dir) / "scripted_v15.hdf5"
 
     def make() -> None:
         played = play_all(

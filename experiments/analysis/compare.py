@@ -1,7 +1,7 @@
 """Several agents under the same seeds, compared seed by seed: statistics, text and plot."""
 
-import pathlib
 import sys
+from typing import BinaryIO
 
 import numpy as np
 
@@ -73,8 +73,8 @@ def as_text(rows: list[dict[str, str]]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
 
 
-def plot(path: pathlib.Path, success: Success) -> None:
-    """Every seed's success per agent; lines join a seed's runs."""
+def plot(file: BinaryIO, success: Success) -> None:
+    """Every seed's success per agent, as a PNG; lines join a seed's runs."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -89,5 +89,5 @@ def plot(path: pathlib.Path, success: Success) -> None:
         axis.scatter([i] * len(values), values, s=18, zorder=2)
         axis.hlines(sum(values) / len(values), i - 0.25, i + 0.25, color="black", zorder=3)
     axis.set(ylabel="success, %", ylim=(-3, 103), title="one grey line per seed, black bars are means")
-    figure.savefig(path, dpi=150)
+    figure.savefig(file, dpi=150, format="png")
     plt.close(figure)

@@ -15,16 +15,17 @@ It imports JAX only inside functions, so that the last steps of many runs are re
 
 import csv
 import io
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pandas as pd
 
-from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, parse_variant, variant_text
+from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, is_aside, parse_variant, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
@@ -127,7 +128,8 @@ def read_run(folder: pathlib.Path) -> Run:
 def read_runs(paths: Iterable[pathlib.Path]) -> list[Run]:
     """The runs in these folders or below them, each once, in the order of their paths; a UserError if there is none.
 
-    `variant` and `method` tell the runs apart. Stages of behaviour cloning are left out: they hold no evaluation.
+    `variant` and `method` tell the runs apart. Stages of behaviour cloning are left out: they hold no evaluation. So is
+    what --resume=never has set aside.
     """
     folders = _find(paths)
     configs = [_read_config(folder) for folder in folders]
@@ -147,13 +149,35 @@ def _find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such folder; expected a run's folder or a parent of some")
-        found = [file.parent for file in sorted(path.rglob("config.json")) if (file.parent / "eval.csv").exists()]
-        found = [folder for folder in found if not folder.name.startswith(f"{BC_PREFIX}-")]
-        if not found:
-            raise UserError(f"{path}: no run there; a run's folder holds config.json and eval.csv")
+        found = [folder for folder in _run_folders(path) if not folder.name.startswith(f"{BC_PREFIX}-")]
+        left = [folder for folder in found if not is_aside(folder)]
+        if not left:
+            reason = "a run's folder holds config.json and eval.csv"
+            if found:
+                reason = f"{found[0].name} was set aside by --resume=never; give it another name to have it read"
+            raise UserError(f"{path}: no run there; {reason}")
+        found = left
         for folder in found:
             folders.setdefault(folder.resolve(), folder)
     return [*folders.values()]
+
+
+def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
+    """The folders below that hold config.json and eval.csv, also behind links; each folder is looked into once."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    found, seen = [], set()
+    for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
+        folder = pathlib.Path(place)
+        if folder.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(folder.resolve())
+        if {"config.json", "eval.csv"} <= set(files):
+            found.append(folder)
+    return sorted(found)
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def last_attempt(log: pathlib.Path) -> Attempt | None:
     """None if the job was never started."""
     if not log.exists():
         return None
-    text = log.read_text(errors="replace")
+    text = log.read_text(encoding="utf-8", errors="replace")
     pid, host = None, ""
     starts = list(re.finditer(r"^== start: pid (\d+) on (.*), \S+ \S+: .*$", text, re.MULTILINE))
     if starts:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from trqam_jax.errors import UserError
-from trqam_jax.files import read_json, write_json
+from trqam_jax.files import expand, read_json, write_json
 
 
 class Job(NamedTuple):
@@ -46,7 +46,7 @@ class Sweep(NamedTuple):
 
 def folder_of(out_dir: str, group: str) -> pathlib.Path:
     """Where the sweep of that group is kept, absolute."""
-    return pathlib.Path(out_dir).expanduser().resolve() / group / "sweep"
+    return expand(out_dir).resolve() / group / "sweep"
 
 
 def exists(folder: pathlib.Path) -> bool:

@@ -17,7 +17,7 @@ class CsvWriter:
         self._path, self._columns = path, columns
         if not path.exists():
             write_text(path, ",".join(columns) + "\n")
-        found = path.read_text().partition("\n")[0].split(",")
+        found = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
         if found != columns:
             raise UserError(f"{path}: has the columns {', '.join(found)}, not {', '.join(columns)}; move it away")
 
@@ -57,5 +57,5 @@ def _text(value: Any) -> Any:
 
 def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     """All rows, as text."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

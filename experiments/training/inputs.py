@@ -12,6 +12,7 @@ from experiments import config as configuration
 from experiments.training import interrupt, policies_by_name
 from trqam_jax import checkpoint, data, replicas
 from trqam_jax.errors import UserError
+from trqam_jax.files import expand
 from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
 
@@ -36,10 +37,11 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
     config = policies_by_name.pinned(config)
     policy = _given_policy(config)
     _check_saw_the_same(policy, config)
+    given = source.dataset if source.dataset in ("auto", "generate") else str(expand(source.dataset))
     path = suite.find(
         domain,
-        source.dataset,
-        source.dir,
+        given,
+        str(expand(source.dir)),
         episodes=source.episodes,
         seed=source.seed,
         shards=source.shards,

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from trqam_jax.files import read_json, write_json
+
 
 class Mirror(Protocol):
     """Somewhere else that rows are shown."""
@@ -35,14 +37,18 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases, one run for all replicas."""
+    """Weights & Biases, one run for all replicas. Its id is kept in the folder, and moves away with it."""
 
     def __init__(self, folder: pathlib.Path, config: Mapping[str, Any]):
         import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
+        # A run that goes on is the same one there. What a kill made it do again is logged again, under the same step.
+        before = folder / "wandb.json"
+        known = {"id": read_json(before, ("id",))["id"], "resume": "allow"} if before.exists() else {}
         self._run = wandb.init(
-            project="trqam_jax", name=folder.name, dir=str(folder), config=dict(config), reinit="create_new"
+            project="trqam_jax", name=folder.name, dir=str(folder), config=dict(config), reinit="create_new", **known
         )
+        write_json(before, {"id": self._run.id})
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:

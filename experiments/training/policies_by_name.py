@@ -17,7 +17,7 @@ import envs
 from experiments.training.stages import BC
 from trqam_jax import checkpoint, hub, policy_files
 from trqam_jax.errors import UserError
-from trqam_jax.files import cache_folder, lock_target, sha256_file
+from trqam_jax.files import cache_folder, expand, lock_target, sha256_file
 from trqam_jax.interop.checkpoints import import_checkpoint
 from trqam_jax.policy import FlowSizes, flow_arrays
 
@@ -43,7 +43,7 @@ def folder(config: ConfigDict) -> pathlib.Path | None:
     given = config.bc.checkpoint
     if not given:
         return None
-    return _resolve(given, config.env).folder if is_name(given) else pathlib.Path(given).expanduser()
+    return _resolve(given, config.env).folder if is_name(given) else expand(given)
 
 
 def is_name(given: str) -> bool:

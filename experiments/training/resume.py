@@ -10,10 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.config import declared, flatten
+from experiments.row_format import aside
 from experiments.training import lock
 from experiments.training.stages import Stage
 from trqam_jax.errors import UserError
-from trqam_jax.files import read_json
+from trqam_jax.files import expand, read_json
 
 
 @contextlib.contextmanager
@@ -72,7 +73,7 @@ def _differences(stored: Mapping[str, Any], stage: Stage, config: ConfigDict) ->
 
 def _nearest(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> str:
     """The run of this agent and environment that differs in the fewest settings, and in which, as text."""
-    root = pathlib.Path(config.run.out_dir).expanduser()
+    root = expand(config.run.out_dir)
     found: list[tuple[int, pathlib.Path, dict[str, tuple[Any, Any]]]] = []
     for path in root.glob(f"*/{config.env}/{config.agent_name}-*/config.json"):
         with contextlib.suppress(UserError):  # not every folder there need be a run
@@ -89,7 +90,7 @@ def _nearest(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> str:
 
 
 def _set_aside(folder: pathlib.Path) -> None:
-    names = (folder.with_name(f"old-{number}-{folder.name}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    folder.rename(aside)
-    print(f"--resume=never: what was there is now {aside}")
+    names = (aside(folder, number) for number in itertools.count(1))
+    place = next(name for name in names if not name.exists())
+    folder.rename(place)
+    print(f"--resume=never: what was there is now {place}, and tables leave it out")

@@ -11,6 +11,7 @@ from envs.vector.slots import VectorSlots
 from experiments.config import starts_from_bc
 from experiments.training import interrupt, policies_by_name, pretrained
 from experiments.training.evaluator import Evaluator
+from experiments.training.film import EveryFewSteps
 from experiments.training.inputs import TrainingData, load_data, locate
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
@@ -22,6 +23,8 @@ from experiments.training.stages import BC, FINE_TUNING
 from trqam_jax import backend
 from trqam_jax.checkpoint import Place
 from trqam_jax.replicas import Population, load_pretrained
+
+FRESH = Place("offline", 0)  # where fine-tuning begins
 
 
 def run(config: ConfigDict) -> pathlib.Path:
@@ -49,6 +52,10 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         data = load_data(config, path)
         if actors is not None and data.scaling is not None:
             actors = ScaledActors(actors, data.scaling)
+        resumed = None
+        if stage.start != FRESH:
+            resumed = make_replicas(config.agent_name, config, domain, replicas)
+            stage.restore(resumed, data.dataset)
         recorder = stage.recorder(data.scaling)
         episodes = config.eval.episodes, config.eval.video_episodes
         evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling)
@@ -59,12 +66,12 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
                 evaluator(population.agents, phase, step)
 
         # A run under way has the pretrained policy in its own parameters.
-        start = pretrained_policies(config, domain, data, replicas) if stage.start == Place("offline", 0) else None
+        start = None if resumed else pretrained_policies(config, domain, data, replicas)
         if start is not None:
             policies = make_replicas("bc", BC.config(config), domain, replicas)
             evaluator(load_pretrained(policies, start.velocity), "bc", start.steps)
         if config.agent_name != "bc":
-            agents = make_replicas(config.agent_name, config, domain, replicas)
+            agents = resumed or make_replicas(config.agent_name, config, domain, replicas)
             agents = agents if start is None else load_pretrained(agents, start.velocity)
             stage.train(agents, data.dataset, at_rows, actors)
         recorder.done()
@@ -96,6 +103,8 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
+        policies = make_replicas("bc", config, domain, replicas)
+        stage.restore(policies, data.dataset)
         recorder = stage.recorder(data.scaling)
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
@@ -103,7 +112,7 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
             if recorder.diverged():  # the rows of what starts from it would not show it
                 raise Diverged(f"{folder}: behaviour cloning diverged for {'; '.join(recorder.diverged())}")
 
-        policies = stage.train(make_replicas("bc", config, domain, replicas), data.dataset, at_rows)
+        policies = stage.train(policies, data.dataset, at_rows)
         pretrained.save(place, policies, config, seeds, data.scaling)
         recorder.done()
     return place
@@ -119,6 +128,8 @@ def make_slots(config: ConfigDict, domain: envs.Domain, replicas: list[Replica])
     """For evaluation; close it."""
     video = config.eval.video_episodes > 0
     factories = [envs.suite_of(domain).env_factory(domain, int(replica.task), render=video) for replica in replicas]
+    if video:
+        factories = [EveryFewSteps(factory) for factory in factories]
     workers = config.eval.workers or None
     return VectorSlots(factories, domain.observation_dim, config.eval.episodes, workers=workers, video=video)
 

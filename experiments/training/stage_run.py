@@ -1,6 +1,7 @@
 """One stage of a run, from where its folder has it to its end."""
 
 import pathlib
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +22,20 @@ from trqam_jax.replay import Replay
 from trqam_jax.replicas import Population
 from trqam_jax.scaling import Scaling
 from trqam_jax.streaming import Stream
-from trqam_jax.streams import stack_streams
+from trqam_jax.streams import Streams, stack_streams
 from trqam_jax.types import Windows
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, Totals, zero_totals
 
 #: Arrays that version 0.1 kept in its checkpoints and that are settings now.
 EARLIER_LEAVES = ("dual/budget",)
+
+
+class _State(NamedTuple):
+    """Where a phase begins or goes on."""
+
+    agents: AbstractAgent
+    totals: Totals
+    source: ReplicaData
 
 
 class StageRun:
@@ -38,6 +47,15 @@ class StageRun:
         self._checkpoints = Checkpoints(folder / "checkpoints", PHASES)
         self.start = starting_place(folder, self._checkpoints, self._schedules)
         self._folder = folder
+        self._restored: _State | None = None
+
+    def restore(self, agents: AbstractAgent, dataset: data.Dataset | Stream) -> None:
+        """Read the checkpoint from which `train` then goes on; nothing at the beginning of the stage.
+
+        To be called before `recorder`: where it cannot be read, the folder stays as it is.
+        """
+        if self.start.step:
+            self._restored = self._begin(self.start, self._in_phase(agents, self.start.phase), None, dataset)
 
     def recorder(self, scaling: Scaling | None) -> Recorder:
         """Of the stage's tables, cut to where it goes on; from then on the folder is written.
@@ -59,6 +77,7 @@ class StageRun:
     ) -> AbstractAgent:
         """All phases from the start on; the online one only with actors. Returns the replicas at the end.
 
+        agents: at the beginning of the stage; what was restored goes on instead.
         at_rows: called whenever rows of train.csv are due, and again for the rows at which a run goes on.
         """
         totals = None
@@ -66,25 +85,30 @@ class StageRun:
             if PHASES.index(phase) < PHASES.index(self.start.phase) or (phase == "online" and actors is None):
                 continue
             start = self.start if phase == self.start.phase else Place(phase, 0)
-            if phase == "online":
-                agents = agents.replace(config=agents.config.replace(**online_values(self.config)))
-            agents, totals = self._phase(agents, totals, dataset, start, schedule, at_rows, actors)
+            state = self._restored or self._begin(start, self._in_phase(agents, phase), totals, dataset)
+            self._restored = None
+            agents, totals = self._phase(state, dataset, start, schedule, at_rows, actors)
         return agents
+
+    def _in_phase(self, agents: AbstractAgent, phase: str) -> AbstractAgent:
+        """The agents with the phase's settings."""
+        if phase != "online":
+            return agents
+        return agents.replace(config=agents.config.replace(**online_values(self.config)))
 
     def _phase(
         self,
-        agents: AbstractAgent,
-        totals: Totals | None,
+        state: _State,
         dataset: data.Dataset | Stream,
         start: Place,
         schedule: Schedule,
         at_rows: AtRows,
         actors: Actors | None,
     ) -> tuple[AbstractAgent, Totals]:
-        sampling = self._sampling(start.phase, agents)
+        sampling = self._sampling(start.phase, state.agents)
         if sampling.windows is Windows.EPISODES and dataset.spans is not None:
             data.check_episodes(np.asarray(dataset.ends), dataset.spans)
-        population = self._population(agents, totals, dataset, start, schedule, sampling)
+        population = self._population(state, start, schedule, sampling)
         progress: Progress = Offline(population)
         if start.phase == "online":
             assert actors is not None
@@ -101,35 +125,33 @@ class StageRun:
             return SamplingConfig(batch_size, windows=agents.windows)
         return SamplingConfig(batch_size, online.start_training, online.updates_per_step, online.balanced_sampling)
 
-    def _population(
-        self,
-        agents: AbstractAgent,
-        totals: Totals | None,
-        dataset: data.Dataset | Stream,
-        start: Place,
-        schedule: Schedule,
-        sampling: SamplingConfig,
-    ) -> Population:
-        """The replicas at `start`; online with room for what they will play, and a chunk."""
-        streams, spec = stack_streams(seeds_of(self.replicas), start.phase), agents.spec
+    def _begin(
+        self, start: Place, agents: AbstractAgent, totals: Totals | None, dataset: data.Dataset | Stream
+    ) -> _State:
+        """The replicas at `start`, from its checkpoint unless that is a phase's beginning."""
         source = ReplicaData(dataset, self._task_indices())
         if start.phase == "online":
-            empty = Replay.of_replicas(len(self.replicas), start.step, spec.observation_dim, spec.action_dim)
-            source = source._replace(replay=empty)
+            sizes = agents.spec.observation_dim, agents.spec.action_dim
+            source = source._replace(replay=Replay.of_replicas(len(self.replicas), start.step, *sizes))
         if totals is None:
-            totals = zero_totals(agents, source, streams, sampling)
-        if start.step:
-            agents, totals, source = self._load(start, agents, totals, source)
+            totals = zero_totals(agents, source, self._streams(start.phase), self._sampling(start.phase, agents))
+        return self._load(start, agents, totals, source) if start.step else _State(agents, totals, source)
+
+    def _streams(self, phase: str) -> Streams:
+        return stack_streams(seeds_of(self.replicas), phase)
+
+    def _population(self, state: _State, start: Place, schedule: Schedule, sampling: SamplingConfig) -> Population:
+        """The replicas; online with room for what they will play, and a chunk."""
+        source, streams = state.source, self._streams(start.phase)
         if source.replay is not None:
-            source = source._replace(replay=source.replay.resized(schedule.total + spec.horizon))
+            room = schedule.total + state.agents.spec.horizon
+            source = source._replace(replay=source.replay.resized(room))
         per_pass = self.config.train.replicas_per_pass
-        population = Population(agents, source, streams, sampling, per_pass=per_pass, totals=totals)
+        population = Population(state.agents, source, streams, sampling, per_pass=per_pass, totals=state.totals)
         print(f"{start.phase}: memory {population.memory}")
         return population
 
-    def _load(
-        self, start: Place, agents: AbstractAgent, totals: Totals, source: ReplicaData
-    ) -> tuple[AbstractAgent, Totals, ReplicaData]:
+    def _load(self, start: Place, agents: AbstractAgent, totals: Totals, source: ReplicaData) -> _State:
         """What the checkpoint at `start` holds, in place of what is given."""
         like = agents.state(), totals
         if source.replay is None:
@@ -137,7 +159,7 @@ class StageRun:
         else:
             state, totals, replay = self._checkpoints.load(start, (*like, source.replay), dropped=EARLIER_LEAVES)
             source = source._replace(replay=replay)
-        return agents.with_state(state), totals, source
+        return _State(agents.with_state(state), totals, source)
 
     def _task_indices(self) -> jnp.ndarray:
         """Which of the dataset's rewards each replica sees; behaviour cloning sees none."""

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 import agents
 from experiments.config import changes_results, digest, effect, flatten
 from experiments.row_format import BC_PREFIX
+from trqam_jax.files import expand
 from trqam_jax.settings import Effect
 
 
@@ -46,7 +47,7 @@ class Stage(NamedTuple):
 
     def folder(self, config: ConfigDict) -> pathlib.Path:
         """{out_dir}/{group}/{env}/{agent}-{digest}, with -{part} if there is one."""
-        root = pathlib.Path(config.run.out_dir).expanduser() / config.run.group / config.env
+        root = expand(config.run.out_dir) / config.run.group / config.env
         if self.folder_prefix:
             return root / f"{self.folder_prefix}-{self.digest(config)}"
         return root / "-".join(filter(None, (config.agent_name, self.digest(config), config.run.part)))

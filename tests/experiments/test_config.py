@@ -1,9 +1,15 @@
 """Layers, overrides, and what the digest of a configuration covers."""
 
 import json
+import os
+import shutil
+import subprocess
 
 import pytest
+from odd_names import NAMES, WORST
 
+import agents
+from experiments import cli
 from experiments import config as configuration
 from experiments.training.replica import replicas_of
 from experiments.training.stages import BC, FINE_TUNING
@@ -112,6 +118,10 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"agent.num_critics": "1,2"}}, ["num_critics", "expected an int"]),
         ({"overrides": {"agent.num_critics": "2.5"}}, ["num_critics", "a whole number"]),
         ({"overrides": {"agent.rho": "none"}}, ["rho", "'none'", "expected a float"]),
+        (
+            {"settings": {"online.steps": 30, "online.start_training": 500}},
+            ["--online_steps=30", "--start_training=500", "no update"],
+        ),
         ({"overrides": {"online.kl_budget": "1,2"}}, ["kl_budget_online=1.0,2.0", "one value"]),
         ({"agent": "fql", "settings": {"online.kl_budget": 1.0}}, ["fql has no setting kl_budget"]),
         ({"settings": {"train.offline_steps": 1.5}}, ["offline_steps", "expected an int"]),
@@ -170,11 +180,32 @@ def test_a_source_is_only_named_for_the_value_it_states():
     assert "set by hand" in cube(overrides={"agent.kl_budget": "7"})["agent.kl_budget"]
 
 
-def test_the_printed_form_is_what_the_command_line_takes():
-    config = resolve(overrides={"agent.kl_budget": "2.5,0.5", "run.group": "5"})
-    lines = dict(line.split("    #")[0].split(" = ", 1) for line in configuration.as_text(config).splitlines())
-    again = {key: text for key, text in lines.items() if key not in configuration._BY_FLAG}
-    assert resolve(overrides=again) == config
+def typed(config):
+    """The arguments that a shell makes of the printed lines, notes and all."""
+    lines = [line.split(" = ", 1) for line in configuration.as_text(config).split("\n")]
+    assert [key for key, _ in lines] == sorted(configuration.flatten(config))
+    script = "\n".join(f"printf '%s\\0' --config.{key}={text}" for key, text in lines)
+    printed = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
+    return os.fsdecode(printed).split("\0")[:-1]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("agent", agents.AGENTS)
+def test_printed_lines_can_be_typed(agent):
+    """Every line of every agent, with settings off their defaults, in a configuration where nothing else is given."""
+    where = dict(agent=agent, env="cube-double", tasks="1,3", protocol="qam", num_seeds=2)
+    several = {"agent.discount": "0.5,0.25"} if agent != "bc" else {}
+    optional = {"agent.clip_norm": "none"} | ({"agent.kl_budget": "1e-7"} if agent == "trqam" else {})
+    texts = {"run.mirrors": "tensorboard,wandb", "eval.episode_limit": "none", "bc.steps": "0"}
+    config = resolve(**where, overrides=several | optional | texts)
+    assert resolve(**where, overrides=cli.overrides(["main.py", *typed(config)])) == config
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("name", [*NAMES, WORST, "a    # b", "a = b", "5", "none", "True", "1,2"], ids=ascii)
+def test_printed_names_can_be_typed(name):
+    config = resolve(settings={"run.group": name, "run.part": name, "run.out_dir": f"/{name}"})
+    assert resolve(overrides=cli.overrides(["main.py", *typed(config)])) == config
 
 
 def test_cloning_is_shared_by_methods_and_not_by_networks():

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from odd_names import NAMES
 
+from trqam_jax import checkpoint
 from trqam_jax.checkpoint import META, POLICY, Checkpoints, Damaged, Place, load, read_meta, save_params
 from trqam_jax.errors import UserError
+from trqam_jax.files import sha256_json, write_json
 
 PHASES = ("bc", "offline")
 LIKE = {"w": jnp.zeros((2, 3)), "n": jnp.zeros(2, jnp.int32)}
@@ -57,6 +60,27 @@ def test_the_last_two_are_kept_in_the_order_of_phases(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["offline-10", "offline-9"]
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert_holds(Checkpoints(moved, PHASES), Place("offline", 10))
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_the_folder_may_have_any_name(name, tmp_path):
+    assert_holds(saved(tmp_path / name, ("offline", 9)), Place("offline", 9))
+
+
+def test_what_cannot_be_read_back_does_not_count_as_written(two, tmp_path, monkeypatch):
+    """And is damaged where an earlier version has written it."""
+    folder = shutil.copytree(two, tmp_path / "copy")
+    stored = checkpoint._stored
+    misread = lambda path: {"w": jnp.zeros((2, 3))} if path.name == ".offline-11.new" else stored(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_stored", misread)
+        with pytest.raises(UserError, match=r"offline-11: .*cannot be written.* n has shape none, expected \(2,\)"):
+            saved(folder, ("offline", 11))
+    assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
+    shutil.rmtree(folder / "offline-10" / checkpoint.TREE)
+    meta = {"phase": "offline", "step": 10, "files": {}}
+    write_json(folder / "offline-10" / META, meta | {"digest": sha256_json(meta)})
+    assert_holds(Checkpoints(folder, PHASES), Place("offline", 9))
 
 
 def test_another_shape_is_named(two):

@@ -139,6 +139,19 @@ def test_spoiled_files_name_themselves_and_what_was_expected(copy):
     refused(["not a readable npz"])
 
 
+@pytest.mark.parametrize("foreign", ["next_observations", "timeouts"])
+def test_a_row_per_transition_is_refused(foreign, copy):
+    """As D4RL has it: the last transition of every episode would be lost. Before anything large is read."""
+    path, change = copy
+    with np.load(path) as file:
+        change(**{foreign: file["observations"][:, 0]})
+    words = rf"has {foreign}, so a row per transition, as in D4RL; expected OGBench's layout, a row per state"
+    with pytest.raises(DataError, match=words):
+        load(path)
+    with pytest.raises(DataError, match=words):
+        ogbench.measure(path, CUBE, shards=0, horizon=CUBE.horizon)
+
+
 def test_another_domains_file(made, tmp_path):
     with pytest.raises(DataError, match=r"\(rows, 37\).*another domain"):
         ogbench.load(made, SUITE.domains["cube-double"], [1], 5, sparse=False, shards=0)

@@ -1,8 +1,10 @@
 """The paired comparison, and that two methods under one seed really see the same."""
 
+import errno
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,41 @@ def first_update(name, streams, policy=None):
     if policy is not None:
         made = load_pretrained(made, policy)
     return jax.jit(jax.vmap(lambda a, s: one_update(a, source, s, jnp.int32(3), sampling)[1]))(made, streams)
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """What compares runs that are there, as the command does."""
+    runs = {agent: write_run(tmp_path / f"{agent}-0", [{}], agent=agent) for agent in ("trqam", "fql")}
+    monkeypatch.setattr("experiments.training.run.run", lambda config: runs[config.agent_name])
+    monkeypatch.setattr("experiments.analysis.summary.summarise", lambda folder: str(folder))
+    for name in ("keep_compiled_programs", "prepare_process"):
+        monkeypatch.setattr(f"trqam_jax.backend.{name}", lambda: None)
+    monkeypatch.setattr(compare, "AGENTS", types.SimpleNamespace(value=list(runs)))
+    return lambda: compare.main(["compare.py"])
+
+
+def test_what_cannot_be_written_is_one_line(compared, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    compared()
+    table, figure = (tmp_path / f"comparison-trqam-0-fql-0.{ending}" for ending in ("csv", "png"))
+    assert capsys.readouterr().out.endswith(f"{table}, {figure}\n")
+    before = table.read_bytes()
+    assert b"trqam" in before
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(analysis, "plot", full)
+    with pytest.raises(SystemExit, match=r"^error: .*No space left on device"):
+        compared()
+    assert table.read_bytes() == before
+
+
+def test_many_agents_have_one_file(tmp_path):
+    folders = [tmp_path / f"{name}-01234567" for name in agents.AGENTS]
+    success = {name: {1: 0.5} for name in agents.AGENTS}
+    table, _ = compare.write(folders, analysis.comparison(success), success)
+    assert len(read_csv(table)) == len(agents.AGENTS)
 
 
 def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):

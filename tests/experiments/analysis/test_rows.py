@@ -37,6 +37,31 @@ def test_runs_are_found_below_a_parent_once_and_cloning_is_none(tmp_path):
     assert [run.folder for run in read_runs([tmp_path, folders[0]])] == folders
 
 
+def test_what_was_set_aside_is_no_run(tmp_path):
+    """Neither below a parent, nor by its own name or another one; a renamed one is read."""
+    kept = write_run(tmp_path / "g" / "trqam-0", seeds=(3,))
+    old = write_run(tmp_path / "g" / "old-12-trqam-0", seeds=(1,))
+    (tmp_path / "g" / "trqam-1").symlink_to(old)
+    assert [run.folder for run in read_runs([tmp_path])] == [kept]
+    for path in (old, tmp_path / "g" / "trqam-1"):
+        with pytest.raises(UserError, match=r"no run there; .*set aside by --resume=never; give it another name"):
+            read_runs([path])
+    renamed = old.rename(tmp_path / "g" / "first")
+    assert [run.folder for run in read_runs([renamed])] == [renamed]
+
+
+def test_runs_behind_links_are_read_once(tmp_path):
+    """A group, and the links in a circle."""
+    folder = write_run(tmp_path / "scratch" / "g" / "trqam-0")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "g").symlink_to(tmp_path / "scratch" / "g")
+    (runs / "again").symlink_to(folder)
+    (folder / "up").symlink_to(runs)
+    assert len(read_runs([runs])) == 1
+    assert read_runs([runs])[0].folder.resolve() == folder
+
+
 def test_train_rows_and_empty_numbers(tmp_path):
     folder = write_run(tmp_path / "bc-0")
     assert read_run(folder).train.empty

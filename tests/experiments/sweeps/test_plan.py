@@ -104,7 +104,8 @@ def test_errors_name_the_value(own, words):
 
 
 def test_online_settings_reach_the_methods_that_have_them_and_no_cloning():
-    online = {"online_steps": 50, "updates_per_step": 2, "balanced_sampling": False, "kl_budget_online": 0.5}
+    online = {"online_steps": 50, "start_training": 20, "updates_per_step": 2, "balanced_sampling": False}
+    online["kl_budget_online"] = 0.5
     jobs = expand(request(flags={"out_dir": "/runs", "group": "g", **online}))
     assert {job.updates for job in methods(jobs)} == {10_000 + 100}
     asked = {job.agent: any("kl_budget_online" in argument for argument in job.argv) for job in jobs.values()}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments.row_format import aside
 from experiments.sweeps import states
 from experiments.sweeps.states import State
 
@@ -58,3 +59,11 @@ def test_a_run_of_an_earlier_version_has_later_settings_at_their_defaults(sweep)
     (folder / "config.json").write_text('{"agent_name": "fql"}')
     assert states.run_folder(sweep, with_widths(None)) == folder
     assert states.run_folder(sweep, with_widths([8])) is None
+
+
+def test_what_was_set_aside_is_not_the_jobs_run(sweep):
+    folder = sweep.folder.parent / "cube" / "fql-1"
+    aside(folder, 1).mkdir(parents=True)
+    (aside(folder, 1) / "config.json").write_text('{"agent_name": "fql"}')
+    wanted = sweep.jobs["fql/cube"]._replace(settings={"agent_name": "fql"})
+    assert states.run_folder(sweep, wanted) is None

@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 import pytest
+from made_runs import shown
+from odd_names import WORST
 
 from envs.vector.actors import Transitions
 from experiments import cli
@@ -202,8 +204,9 @@ def final_state(folder, place):
     import jax
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore(folder.resolve() / "checkpoints" / f"{place.phase}-{place.step}" / checkpoint.TREE)
+    path = folder.resolve() / "checkpoints" / f"{place.phase}-{place.step}"
+    with checkpoint._plain(path) as plain, ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore(plain / checkpoint.TREE)
     return {
         jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(tree)
     }
@@ -316,7 +319,7 @@ def test_longer(make, unbroken, capsys):
     for total, expected in ((25, [20, 25]), (33, [20, 33]), (50, [20, 40, 50])):
         folder = running.run(make(train__offline_steps=total, online__steps=0))
         assert steps(folder, "train") == [("offline", step) for step in expected]
-    for total, expected in ((7, []), (9, []), (12, [12]), (17, [20, 17]), (33, [20, 33]), (50, [20, 40, 50])):
+    for total, expected in ((12, [12]), (17, [20, 17]), (33, [20, 33]), (50, [20, 40, 50])):
         running.run(make(online__steps=total))
         online = [step for phase, step in steps(folder, "train") if phase == "online"]
         assert online == [step for step in expected if step <= total]
@@ -331,6 +334,36 @@ def test_longer(make, unbroken, capsys):
     with pytest.raises(UserError, match=r"no checkpoint to be continued from.*--resume=never"):
         running.run(make(online__steps=51))
     assert (folder / "DONE").exists()
+
+
+def test_a_finished_run_whose_checkpoint_cannot_be_loaded_stays_as_it_is(make, monkeypatch):
+    """DONE goes, and tables are cut, once there is something to go on from."""
+    folder = running.run(make(online__steps=0, train__offline_steps=33))
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "load", raising(UserError("does not fit these networks")))
+        with pytest.raises(UserError, match="does not fit"):
+            running.run(make(online__steps=0))
+    assert (folder / "DONE").exists()
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
+def raising(error):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+def test_folders_of_any_name(make, data, tmp_path, unbroken):
+    """Trained, continued, and read: group, out_dir and the data's place."""
+    locate(make())
+    elsewhere = shutil.copytree(data, tmp_path / f"data {WORST}")
+    there = dict(out=tmp_path / WORST / "~", run__group=WORST, data__dir=str(elsewhere))
+    running.run(make(train__offline_steps=25, online__steps=0, **there))
+    folder = running.run(make(**there))
+    assert left_by(folder) == unbroken
+    assert "FQL" in shown(tmp_path / WORST)
 
 
 def test_without_an_intact_checkpoint_the_way_out_is_named(tmp_path):

@@ -1,0 +1,75 @@
+"""Output of commands: what cannot be encoded is replaced, and nobody reading it stops nothing. Imports no JAX."""
+
+import codecs
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+_ERRORS = "trqam_jax.replace"
+_PLAIN = {"±": "+-"}
+_NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ECONNRESET)  # a closed pipe, a terminal that is gone
+
+
+def prepare() -> None:
+    """For a command, before anything is printed. Where stdout or stderr is not the process's own, nothing changes.
+
+    A reader that goes (`| head`) ends the printing and not the command; other failures, a full disk, are still raised.
+    """
+    _open_closed()
+    codecs.register_error(_ERRORS, _replace)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed when the process started
+            setattr(sys, name, open(os.devnull, "w", errors=_ERRORS))  # noqa: SIM115  (for as long as the process lives)
+        elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _patient(stream))
+
+
+class _Patient(io.FileIO):
+    """A descriptor that leads nowhere once nobody reads it."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _NOBODY_READS:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """A stream to the same descriptor, buffered alike."""
+    stream.flush()
+    raw = _Patient(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        raw if isinstance(stream.buffer, io.RawIOBase) else io.BufferedWriter(raw),  # raw: python -u
+        encoding=stream.encoding,
+        errors=_ERRORS,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a file's name as they are, a sign that has a plain form in that, others by their number."""
+    assert isinstance(error, UnicodeEncodeError)
+    part = error.object[error.start : error.end]
+    try:
+        return part.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        plain = "".join(_PLAIN.get(letter, letter) for letter in part)
+        return plain.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def _open_closed() -> None:
+    """Open what is closed of stdin, stdout and stderr, or the next file that is opened takes its place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
