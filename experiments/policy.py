@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
+from trqam_jax import console
 from trqam_jax.errors import UserError
 
 
@@ -59,4 +60,5 @@ def _push(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

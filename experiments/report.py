@@ -19,6 +19,7 @@ from experiments.analysis.report.collect import collect
 from experiments.analysis.report.page import MOST_BYTES, page
 from experiments.analysis.report.runs import videos
 from experiments.analysis.rows import read_runs
+from trqam_jax import console
 from trqam_jax.errors import UserError
 from trqam_jax.files import write_text
 
@@ -57,4 +58,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()
