@@ -105,7 +105,7 @@ def _explanation(error: Exception) -> str | None:
         return (
             f"{setting}the device's memory is full ({text:.200}); `nvidia-smi` says who has it. Choose another GPU by "
             "CUDA_VISIBLE_DEVICES, take less of it by XLA_PYTHON_CLIENT_MEM_FRACTION=0.5, or train fewer replicas at "
-            "once by --replicas_per_pass"
+            "once (the setting run.replicas_per_pass)"
         )
     if _DRIVER.search(str(error)):
         return (
