@@ -6,6 +6,7 @@ called for one, the workers play the other, so that neither waits for the other.
 
 import collections
 import functools
+import itertools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs.base import SimulatorFactory
-from envs.vector.simulator import Outcome, Player
+from envs.vector.simulator import Outcome, make_players
 from envs.vector.workers import Workers, cpu_count
 
 IDLE = -1  # in place of an episode
@@ -144,7 +145,8 @@ class _Slots:
     """The slots of one worker, by group."""
 
     def __init__(self, factories: list[SimulatorFactory], groups: int, video: bool):
-        self._groups = [[Player(make) for make in factories] for _ in range(groups)]
+        players = iter(make_players(factories * groups))
+        self._groups = [list(itertools.islice(players, len(factories))) for _ in range(groups)]
         if video:
             self._groups[0][0].simulator.render()  # fails here if it does at all
 
