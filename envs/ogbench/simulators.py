@@ -37,6 +37,7 @@ class OGBenchSimulator:
         self.env = _make_able_to_render(domain, task) if render else _make(domain, task)
         _keep_action_space(self.env)
         self.env.reset(seed=0)  # compiles the model of a manipulation task
+        twins.forget_assets()
         self._turns = twins.Turns(twins.model_of(self.env))
         self._written = self._turns.present
 

@@ -61,6 +61,11 @@ class VectorSlots:
         if video:
             self._workers.wait_until_made()  # to learn early that nothing can be rendered
 
+    @property
+    def processes(self) -> list[int]:
+        """The numbers of the worker processes."""
+        return self._workers.processes
+
     def film(self, paths: list[list[pathlib.Path]]) -> None:
         """Write the first episodes of the next round as GIFs: replica r's episode e to paths[r][e]."""
         self._films = paths
