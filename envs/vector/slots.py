@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import SimulatorFactory
+from envs.base import SimulatorFactory, TwinFactory
 from envs.vector.simulator import Outcome, make_players
 from envs.vector.workers import Workers, cpu_count
 
 IDLE = -1  # in place of an episode
+#: About as many slots does a worker have. They keep it busy while the policy is called, and make the calls few.
+TWIN_SLOTS = 8
+BUILT_SLOTS = 8  # of simulators that are built one by one: more would cost too much construction and memory
 
 
 class VectorSlots:
@@ -36,15 +39,17 @@ class VectorSlots:
         workers: int | None = None,
         groups: int = 2,
         video: bool = False,
+        slots_per_worker: int | None = None,
     ):
         """Returns while the simulators are being built, except with video, for which they must be able to render.
 
-        num_episodes: of a round, per replica. workers: processes, by default one per processor.
+        num_episodes: of a round, per replica. workers: processes, by default one per processor. slots_per_worker: at
+        most about that many, if so many episodes are played; by default `TWIN_SLOTS` or `BUILT_SLOTS`.
         """
         replicas, workers = len(factories), workers or cpu_count()
-        # About eight slots per worker keep it busy while the policy is called, and the calls few; more would only cost
-        # construction. Of the numbers that need as many rounds the smallest.
-        most = max(1, round(8 * workers / replicas))
+        twins = all(isinstance(make, TwinFactory) for make in factories)
+        # Of the numbers that need as many rounds the smallest.
+        most = max(1, round((slots_per_worker or (TWIN_SLOTS if twins else BUILT_SLOTS)) * workers / replicas))
         per_replica = max(1, math.ceil(num_episodes / max(1, math.ceil(num_episodes / most))))
         groups = min(groups, per_replica)
         self._shape = groups, replicas, math.ceil(per_replica / groups)

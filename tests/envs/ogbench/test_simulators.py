@@ -1,5 +1,6 @@
 """Simulators on one compiled model play as simulators built one by one, to the bit; and episodes follow from seeds."""
 
+import mujoco
 import numpy as np
 import pytest
 import simulator_checks
@@ -41,3 +42,8 @@ def test_a_start_follows_from_its_seed_with_all_that_is_hidden():
         simulator.step(np.ones(5))
         simulator.reset(seed)
         np.testing.assert_equal(simulator_checks.look(simulator), first)
+
+
+def test_no_meshes_are_kept_for_further_compilations():
+    OGBenchSimulator(SUITE.domains["cube-single"], 1)
+    assert mujoco.mj_getCacheSize(mujoco.mj_getCache()) == 0
