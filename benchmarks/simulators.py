@@ -1,9 +1,9 @@
 """What simulators take: python -m benchmarks.simulators --csv=simulators.csv
 
-Per domain, with simulators built one by one and with twins (`envs.base.TwinFactory`): seconds and MiB of a worker
-process with its first simulator, its start and imports included, and of each further one; what a node would need by
-these; and seconds and MiB of an evaluation's worker processes up to the first observations of all slots. Memory is the
-processes' proportional share (Pss), which Linux alone tells.
+Per domain, with simulators built one by one and with twins (`envs.base.TwinFactory`): seconds, also of processor time,
+and MiB of a worker process with its first simulator, its start and imports included, and of each further one; what a
+node would need by these; and seconds and MiB of an evaluation's worker processes up to the first observations of all
+slots. Memory is the processes' proportional share (Pss), which Linux alone tells.
 """
 
 import csv
@@ -44,15 +44,19 @@ class Growing:
         self._players = make_players([make])
         self._players[0].play(self._actions)
 
-    def add(self) -> float:
-        """Make one more, as a worker does, and play; the seconds that it took to make."""
-        start = time.perf_counter()
+    def processor_seconds(self) -> float:
+        """Of this process so far."""
+        return time.process_time()
+
+    def add(self) -> tuple[float, float]:
+        """Make one more, as a worker does, and play; the seconds, and those of the processor, that it took to make."""
+        start = np.array([time.perf_counter(), time.process_time()])
         first = self._players[0].simulator
         simulator = self._make.twin(first) if isinstance(self._make, TwinFactory) else self._make()
         self._players.append(Player(simulator))
-        seconds = time.perf_counter() - start
+        wall, processor = np.array([time.perf_counter(), time.process_time()]) - start
         self._players[-1].play(self._actions)
-        return seconds
+        return wall, processor
 
     def close(self) -> None:
         for player in self._players:
@@ -65,16 +69,17 @@ def in_one_worker(domain: envs.Domain, make: SimulatorFactory, count: int) -> di
     with Workers([functools.partial(Growing, make, domain.action_dim)]) as workers:
         workers.wait_until_made()
         (worker,) = workers.processes
-        seconds, memory = [time.perf_counter() - start], [mebibytes(worker)]
-        for _ in range(count):
-            seconds.extend(workers.call("add", [()]))
-            memory.append(mebibytes(worker))
-    return {
-        "first, s": seconds[0],
-        "first, MiB": memory[0],
-        "further, s": float(np.median(seconds[1:])),
-        "further, MiB": (memory[-1] - memory[0]) / count,
-    }
+        first, memory = time.perf_counter() - start, mebibytes(worker)
+        (processor,) = workers.call("processor_seconds", [()])
+        further = np.median([workers.call("add", [()])[0] for _ in range(count)], axis=0)
+        return {
+            "first, s": first,
+            "first, processor s": processor,
+            "first, MiB": memory,
+            "further, s": float(further[0]),
+            "further, processor s": float(further[1]),
+            "further, MiB": (mebibytes(worker) - memory) / count,
+        }
 
 
 def of_an_evaluation(domain: envs.Domain, make: SimulatorFactory, cores: int) -> dict[str, float]:
@@ -100,7 +105,7 @@ def measure(name: str, twins: bool) -> dict[str, Any]:
     node = FLAGS.node_cores * (row["first, MiB"] + (SLOTS - 1) * row["further, MiB"]) / 1024
     built = row["first, s"] + (SLOTS - 1) * row["further, s"]
     node_row = {f"{FLAGS.node_cores} cores, GiB": node, f"{FLAGS.node_cores} cores, s": built}
-    evaluation = of_an_evaluation(domain, make, FLAGS.workers or cpu_count())
+    evaluation = of_an_evaluation(domain, make, FLAGS.workers or cpu_count()) if FLAGS.evaluation else {}
     return {"domain": name, "made": "as twins" if twins else "one by one", **row, **evaluation, **node_row}
 
 
@@ -138,6 +143,7 @@ if __name__ == "__main__":
     FLAGS = flags.FLAGS
     flags.DEFINE_multi_string("env", list(DOMAINS), "Environment; may be given several times.")
     flags.DEFINE_integer("further", 5, "Further simulators in one worker.")
+    flags.DEFINE_bool("evaluation", True, "Also an evaluation's worker processes up to their first observations.")
     flags.DEFINE_integer("workers", 0, "Worker processes of the evaluation; 0: one per core.")
     flags.DEFINE_integer("node_cores", 64, "Cores of the node that is computed.")
     flags.DEFINE_string("csv", None, "Where the rows are written.")
