@@ -118,7 +118,12 @@ def measure(domain: envs.Domain, cores: int) -> None:
     with (
         Workers([make] * cores) as raw,
         VectorSlots(
-            [factory] * count, domain.observation_dim, FLAGS.episodes, workers=cores, groups=FLAGS.groups
+            [factory] * count,
+            domain.observation_dim,
+            FLAGS.episodes,
+            workers=cores,
+            groups=FLAGS.groups,
+            slots_per_worker=FLAGS.slots or None,
         ) as slots,
     ):
         print(f"\n{domain.name}, {count} replicas, {FLAGS.episodes} episodes each, {cores} cores")
@@ -169,6 +174,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("episodes", 24, "Episodes per replica.")
     flags.DEFINE_integer("workers", 0, "Worker processes; 0: one per core.")
     flags.DEFINE_integer("groups", 2, "Groups of slots; with 1, policy and workers take turns.")
+    flags.DEFINE_integer("slots", 0, "Slots per worker, at most; 0: as evaluation has them.")
     flags.DEFINE_integer("rounds", 3, "Measurements of each row.")
     flags.DEFINE_float("seconds", 2.0, "Of each raw measurement.")
     app.run(main)

@@ -8,8 +8,8 @@ import abc
 import argparse
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -116,6 +116,32 @@ class Simulator(Protocol):
 
 
 SimulatorFactory = Callable[[], Simulator]
+
+
+@runtime_checkable
+class TwinFactory(Protocol):
+    """A factory of simulators that take long to build and can be made from one another. A suite need not have it.
+
+    A worker process calls the first factory of each kind, and has the others make twins of what it built. Simulators of
+    factories without `twin` are built one by one.
+    """
+
+    @property
+    def kind(self) -> Hashable:
+        """Factories of equal kinds can make twins of each other's simulators, for example all tasks of a domain."""
+        ...
+
+    def __call__(self) -> Simulator: ...
+
+    def twin(self, first: Simulator) -> Simulator:
+        """The simulator that a call would build, made from `first`, with which it shares what no episode changes.
+
+        Played in turns, in one thread, each plays as if it were alone, to the bit. Either can be closed before the
+        other.
+        """
+        ...
+
+
 Command = Callable[[Sequence[str]], None]
 
 
@@ -134,7 +160,10 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> SimulatorFactory:
-        """What makes the simulator of a task. It is pickled and called in a worker process, without JAX."""
+        """What makes the simulator of a task. It is pickled and called in a worker process, without JAX.
+
+        A `TwinFactory` where a simulator takes long to build or much memory.
+        """
 
     @abc.abstractmethod
     def find(

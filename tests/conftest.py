@@ -76,6 +76,7 @@ SLOW = (
     "envs/robomimic/test_demonstrators.py",
     "envs/robomimic/test_generate.py",
     "envs/ogbench/test_generate.py",
+    "envs/ogbench/test_simulators_all.py",
     "experiments/analysis/test_released.py",
     "test_docs.py",
     "test_readme.py",

@@ -1,15 +1,13 @@
 """OGBench (arXiv 2410.20092): its domains, settings, files and simulators, as the project's suite "ogbench"."""
 
-import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from envs.base import Arrays, Domain, Size, Suite
 from envs.ogbench import convert, download, files, generate
 from envs.ogbench import settings as by_domain
 from envs.ogbench.domains import DOMAINS, SUITE_NAME, split
-from envs.ogbench.simulators import OGBenchSimulator
+from envs.ogbench.simulators import OGBenchFactory
 
 
 class OGBench(Suite):
@@ -25,8 +23,8 @@ class OGBench(Suite):
     commands = {"download": download.main, "generate": generate.main, "convert": convert.main}
     untrained = tuple(name for name in generate.GENERATABLE if name not in DOMAINS)
 
-    def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> Callable[[], OGBenchSimulator]:
-        return functools.partial(OGBenchSimulator, domain, task, render=render)
+    def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> OGBenchFactory:
+        return OGBenchFactory(domain, task, render)
 
     def find(
         self,

@@ -26,6 +26,7 @@ class Robomimic(Suite):
     commands = {"download": download.main, "generate": generate.main}
 
     def env_factory(self, domain: Domain, task: int, *, render: bool = False) -> Callable[[], RobomimicSimulator]:
+        """Without twins: robosuite compiles its model anew at every reset, so that there is nothing to share."""
         return functools.partial(RobomimicSimulator, domain, task, render=render)
 
     def find(

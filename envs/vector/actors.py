@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.base import SimulatorFactory
-from envs.vector.simulator import Player
+from envs.vector.simulator import make_players
 from envs.vector.workers import Workers, cpu_count
 
 
@@ -105,7 +105,7 @@ class _Actors:
     def __init__(self, factories: list[SimulatorFactory], sizes: tuple[int, int, int], sparse: bool):
         """sizes: horizon, O and A."""
         self._sizes, self._sparse = sizes, sparse
-        self._players = [Player(make) for make in factories]
+        self._players = make_players(factories)
 
     def begin(self, entropy: list[list[int]]) -> np.ndarray:
         self._entropy, self._episode = entropy, [0] * len(entropy)

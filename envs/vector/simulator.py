@@ -1,11 +1,12 @@
 """One simulator and the score of its episode, played a chunk at a time. Imports no JAX."""
 
 import pathlib
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from envs.base import Simulator, SimulatorFactory
+from envs.base import Simulator, SimulatorFactory, TwinFactory
 
 
 class Step(NamedTuple):
@@ -33,8 +34,8 @@ class Player:
     Some simulators draw from numpy's global generator in mid-episode: each player puts its own in that place.
     """
 
-    def __init__(self, make: SimulatorFactory):
-        self.simulator: Simulator = make()
+    def __init__(self, simulator: Simulator):
+        self.simulator = simulator
         self._bits = np.random.MT19937()
         self.reset(0)  # the first one may compile a model, half a second: part of the construction
 
@@ -74,6 +75,21 @@ class Player:
 
             first, *rest = [Image.fromarray(frame) for frame in self._frames]
             first.save(pathlib.Path(self._film), save_all=True, append_images=rest, duration=50, loop=0)
+
+
+def make_players(factories: Iterable[SimulatorFactory]) -> list[Player]:
+    """A player for each factory. The first simulator of a kind is built, the others of that kind are its twins."""
+    firsts: dict[Hashable, Simulator] = {}
+    players = []
+    for make in factories:
+        if isinstance(make, TwinFactory) and make.kind in firsts:
+            simulator = make.twin(firsts[make.kind])
+        else:
+            simulator = make()
+            if isinstance(make, TwinFactory):
+                firsts[make.kind] = simulator
+        players.append(Player(simulator))
+    return players
 
 
 def _take_global_generator(bits: np.random.MT19937) -> None:

@@ -6,6 +6,7 @@ called for one, the workers play the other, so that neither waits for the other.
 
 import collections
 import functools
+import itertools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import SimulatorFactory
-from envs.vector.simulator import Outcome, Player
+from envs.base import SimulatorFactory, TwinFactory
+from envs.vector.simulator import Outcome, make_players
 from envs.vector.workers import Workers, cpu_count
 
 IDLE = -1  # in place of an episode
+#: About as many slots does a worker have. They keep it busy while the policy is called, and make the calls few.
+TWIN_SLOTS = 8
+BUILT_SLOTS = 8  # of simulators that are built one by one: more would cost too much construction and memory
 
 
 class VectorSlots:
@@ -35,15 +39,17 @@ class VectorSlots:
         workers: int | None = None,
         groups: int = 2,
         video: bool = False,
+        slots_per_worker: int | None = None,
     ):
         """Returns while the simulators are being built, except with video, for which they must be able to render.
 
-        num_episodes: of a round, per replica. workers: processes, by default one per processor.
+        num_episodes: of a round, per replica. workers: processes, by default one per processor. slots_per_worker: at
+        most about that many, if so many episodes are played; by default `TWIN_SLOTS` or `BUILT_SLOTS`.
         """
         replicas, workers = len(factories), workers or cpu_count()
-        # About eight slots per worker keep it busy while the policy is called, and the calls few; more would only cost
-        # construction. Of the numbers that need as many rounds the smallest.
-        most = max(1, round(8 * workers / replicas))
+        twins = all(isinstance(make, TwinFactory) for make in factories)
+        # Of the numbers that need as many rounds the smallest.
+        most = max(1, round((slots_per_worker or (TWIN_SLOTS if twins else BUILT_SLOTS)) * workers / replicas))
         per_replica = max(1, math.ceil(num_episodes / max(1, math.ceil(num_episodes / most))))
         groups = min(groups, per_replica)
         self._shape = groups, replicas, math.ceil(per_replica / groups)
@@ -59,6 +65,11 @@ class VectorSlots:
         self._films: list[list[pathlib.Path]] = [[]] * replicas
         if video:
             self._workers.wait_until_made()  # to learn early that nothing can be rendered
+
+    @property
+    def processes(self) -> list[int]:
+        """The numbers of the worker processes."""
+        return self._workers.processes
 
     def film(self, paths: list[list[pathlib.Path]]) -> None:
         """Write the first episodes of the next round as GIFs: replica r's episode e to paths[r][e]."""
@@ -144,7 +155,8 @@ class _Slots:
     """The slots of one worker, by group."""
 
     def __init__(self, factories: list[SimulatorFactory], groups: int, video: bool):
-        self._groups = [[Player(make) for make in factories] for _ in range(groups)]
+        players = iter(make_players(factories * groups))
+        self._groups = [list(itertools.islice(players, len(factories))) for _ in range(groups)]
         if video:
             self._groups[0][0].simulator.render()  # fails here if it does at all
 

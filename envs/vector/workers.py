@@ -6,6 +6,8 @@ queue up: a worker that has the next one already never waits for the parent.
 
 import atexit
 import contextlib
+import ctypes
+import gc
 import multiprocessing
 import os
 import pickle
@@ -56,6 +58,11 @@ class Workers:
 
     def __len__(self) -> int:
         return len(self._pipes)
+
+    @property
+    def processes(self) -> list[int]:
+        """Their numbers."""
+        return [process.pid for process in self._processes]
 
     def send(self, worker: int, method: str, *args: Any) -> None:
         """Ask for host.method(*args); does not wait."""
@@ -122,11 +129,20 @@ def _serve(pipe: Connection, make: Callable[[], Any]) -> None:
         if isinstance(host, Exception):
             pipe.send(host)
             return
+        _give_back_memory()
         pipe.send(None)
         with contextlib.closing(host):
             while True:
                 method, args = pipe.recv()
                 pipe.send(_attempt(getattr(host, method), *args))
+
+
+def _give_back_memory() -> None:
+    """Return to the system what making the host took only for a while: of a simulator 170 MiB. Only of glibc."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:

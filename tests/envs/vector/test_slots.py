@@ -145,6 +145,6 @@ def test_a_killed_worker_ends_the_evaluation():
     agents, keys = Noisy(DIRECTIONS[:1]), jax.random.split(jax.random.key(0), 1)
     with make_slots(MAZE, [1], 4, workers=2) as slots:
         evaluate(agents, slots, start_seeds([7], "offline", 0, 1), keys)
-        os.kill(slots._workers._processes[1].pid, signal.SIGKILL)
+        os.kill(slots.processes[1], signal.SIGKILL)
         with pytest.raises(UserError, match=r"simulator worker 1 .* died with exit code -9"):
             evaluate(agents, slots, start_seeds([7], "offline", 0, 4), keys)
