@@ -105,8 +105,8 @@ def _explanation(error: Exception) -> str | None:
     if _MEMORY.search(str(error)):
         return (
             f"{setting}the device's memory is full ({text:.200}); `nvidia-smi` says who has it. Choose another GPU by "
-            "CUDA_VISIBLE_DEVICES, take less of it by XLA_PYTHON_CLIENT_MEM_FRACTION=0.5, or train fewer replicas at "
-            "once by --replicas_per_pass"
+            "CUDA_VISIBLE_DEVICES, take less of it by XLA_PYTHON_CLIENT_MEM_FRACTION=0.5, or train fewer replicas "
+            "at once"
         )
     if _DRIVER.search(str(error)):
         return (

@@ -41,7 +41,7 @@ MESSAGES = [
     ),
     (
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 80530636800 bytes.\nAllocator dump\n ...",
-        "memory is full .*allocate 80530636800 bytes.*CUDA_VISIBLE_DEVICES.*--replicas_per_pass",
+        "memory is full .*allocate 80530636800 bytes.*CUDA_VISIBLE_DEVICES.*fewer replicas at once",
     ),
     (
         "INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
