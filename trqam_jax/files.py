@@ -20,14 +20,10 @@ MAKE_ROOM = "what was written before is intact; make room and start the same com
 
 def expand(path: str | os.PathLike[str]) -> pathlib.Path:
     """The path with a home folder in place of a leading ~; a UserError where there is none, as in some containers."""
-    text = os.fspath(path)
-    if not text.startswith("~"):
-        return pathlib.Path(text)  # of ./~ too, which a path would shorten to ~
-    try:
-        return pathlib.Path(text).expanduser()
-    except RuntimeError as error:
-        way_out = "set HOME, or give a full path (a folder that is called so is ./~...)"
-        raise UserError(f"{path}: there is no such home folder here; {way_out}") from error
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise UserError(f"{path}: there is no such home folder here; set HOME, or give a full path")
+    return pathlib.Path(expanded)
 
 
 def sync(path: pathlib.Path) -> None:
