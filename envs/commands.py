@@ -4,6 +4,7 @@ import sys
 
 from envs import SUITES, Suite, parse_env, suite_of
 from envs.base import Parser
+from envs.downloads import policy_listing
 from trqam_jax import console
 from trqam_jax.errors import UserError
 
@@ -17,12 +18,15 @@ def hand_over(command: str) -> None:
     parser.add_argument("--list", action="store_true")
     known = parser.parse_known_args(arguments)[0]
     try:
-        lists_all = command == "download" and known.list and not known.env
-        suites = _able(command) if lists_all else [_suite(command, known.env)]
+        lists = command == "download" and known.list
+        suites = _able(command) if lists and not known.env else [_suite(command, known.env)]
     except UserError as error:
         sys.exit(f"error: {error}")
     for suite in suites:
         suite.commands[command](arguments)
+        domain = parse_env(known.env)[0].name if lists and known.env else ""
+        if lists and suite.bc_policies is not None and (text := policy_listing(suite.bc_policies, domain)):
+            print(text)
 
 
 def _able(command: str) -> list[Suite]:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from envs.base import DataError, Parser
+from envs.base import DataError, Parser, ReleasedPolicies
 from trqam_jax.download import MIRRORS_VARIABLE, PATIENCE, Damage, RemoteFile, companions, fetch_all, mirrors, verify
 from trqam_jax.download import amount as in_words
 from trqam_jax.errors import UserError
 from trqam_jax.files import expand
+from trqam_jax.hub import imported_folder
 
 
 class FileSet(NamedTuple):
@@ -123,9 +124,24 @@ def listing(sets: Iterable[FileSet], folder: pathlib.Path, first: Sequence[str])
         status = {0: "no", len(one.names): "yes"}.get(len(here), f"{len(here)} of {len(one.names)} files")
         origins = ", ".join([*first, *one.origins])
         rows.append((one.title, one.flags, in_words(size) if size else "unknown", status, origins))
+    return f"in {folder}:\n{_in_columns(rows)}"
+
+
+def policy_listing(released: ReleasedPolicies, env: str) -> str:
+    """One line per released BC policy that is there for the domain, or with "" for any; "" if there is none."""
+    folder = imported_folder(released.repository)
+    rows = [("BC policy", "flags", "here", "from")]
+    for domain in released.domains:
+        if env in ("", domain):
+            here = "yes" if any(folder.glob(f"*/{domain}")) else "no"
+            rows.append((domain, f"--env={domain} --bc_checkpoint=released", here, f"hf://{released.repository}"))
+    return f"in {folder}:\n{_in_columns(rows)}" if len(rows) > 1 else ""
+
+
+def _in_columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join((f"in {folder}:", *lines))
+    return "\n".join(lines)
 
 
 def remove(chosen: FileSet, folder: pathlib.Path) -> None:

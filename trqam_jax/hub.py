@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trqam_jax.errors import UserError
+from trqam_jax.files import cache_folder
 
 SCHEME = "hub:"
 _NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
@@ -38,6 +39,11 @@ class Name(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+def imported_folder(repository: str) -> pathlib.Path:
+    """Where this library keeps what it imported from the repository: a folder per commit."""
+    return cache_folder() / "policies" / repository.replace("/", "--")
 
 
 class Snapshot(NamedTuple):

@@ -17,7 +17,7 @@ import envs
 from experiments.training.stages import BC
 from trqam_jax import checkpoint, hub, policy_files
 from trqam_jax.errors import UserError
-from trqam_jax.files import cache_folder, expand, lock_target, sha256_file
+from trqam_jax.files import expand, lock_target, sha256_file
 from trqam_jax.interop.checkpoints import import_checkpoint
 from trqam_jax.policy import FlowSizes, flow_arrays
 
@@ -63,7 +63,7 @@ def _resolve(given: str, env: str) -> _Found:
 
 
 def _in_cache(name: hub.Name, part: str) -> pathlib.Path:
-    return cache_folder() / "policies" / name.repository.replace("/", "--") / name.revision / part
+    return hub.imported_folder(name.repository) / name.revision / part
 
 
 def _make_once(place: pathlib.Path, make: Callable[[], Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import trqam_jax.download
-from envs import commands
+from envs import SUITES, commands
 from envs.base import DataError
 from envs.ogbench import SUITE, download, sources
 from envs.ogbench import files as ogbench
@@ -342,6 +342,8 @@ def test_the_list_says_what_there_is_and_what_is_here(start, plain, tmp_path, ca
     assert lines["puzzle-4x4-play-100m-v0"].split()[1:5] == ["--env=puzzle-4x4", "--shards=100", "unknown", "no"]
     assert lines["antmaze-giant-navigate-10m-v0"].split()[2] == "--shards=10"
     assert "can-mg-dense" in lines  # of the other suite
+    policy = ["--env=scene", "--bc_checkpoint=released", "no", f"hf://{SUITES['ogbench'].bc_policies.repository}"]
+    assert lines["scene"].split()[1:] == policy
     download.main(["--env=cube-single", *command])
     assert len(capsys.readouterr().out.splitlines()) == 3
 
