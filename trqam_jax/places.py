@@ -145,8 +145,11 @@ def list_hub(repository: str) -> list[str]:
 
     kind, name, revision, _ = _parse_hub(repository)
     try:
+        # One question, for some seconds: list_repo_files asks a missing Hub six times, and a silent one for ever.
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-        return sorted(api.list_repo_files(name, repo_type=kind, revision=revision))
+        ask = api.dataset_info if kind else api.model_info
+        info = ask(name, revision=revision, timeout=Patience().connect)
+        return sorted(file.rfilename for file in info.siblings or ())
     except (HTTPError, OSError, ValueError) as error:
         raise PlaceError(_one_line(error)) from error
 

@@ -477,6 +477,14 @@ def test_the_hub_lists_its_files(hub):
         places.list_hub("hf://datasets/me/nothing")
 
 
+def test_a_hub_that_fails_is_asked_once_for_its_files(hub):
+    server = hub({"b.npz": b""})
+    server.faults = [503] * 9
+    with pytest.raises(places.PlaceError, match="503"):
+        places.list_hub("hf://datasets/me/data")
+    assert len(server.requests) == 1
+
+
 def test_mirrors_come_in_their_order_and_are_urls(monkeypatch):
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", "https://b/ https://c http://a hf://datasets/me/data")
     assert download.mirrors(["http://a"]) == ["http://a", "https://b", "https://c", "hf://datasets/me/data"]
