@@ -46,7 +46,10 @@ def obtain(chosen: FileSet, folder: pathlib.Path, *, download: str, damage: Dama
 
 
 def _asked() -> bool:
-    return input("download? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("download? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def make_parser(description: str, dataset_dir: str, url: str) -> Parser:
