@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +40,7 @@ def obtain(chosen: FileSet, folder: pathlib.Path, *, download: str, damage: Dama
         raise DataError(
             f"{folder / missing[0]}: no such file; of {chosen.title} {len(missing)} of {len(chosen.names)} files are "
             f"missing, and --download={download}{asks}. Get them by "
-            f"`python -m envs.download {chosen.flags} --dataset_dir={folder}`"
+            f"`python -m envs.download {chosen.flags} --dataset_dir={shlex.quote(str(folder))}`"
         )
     confirm = _asked if download == "ask" else lambda: True
     fetch_all(folder, chosen.files(()), damage=damage, confirm=confirm)

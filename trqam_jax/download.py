@@ -221,7 +221,7 @@ class _Job:
                 return attempt(place)
             except PlaceError as error:
                 failed[place] = str(error)
-                if others := self._untried(file):
+                if not error.told and (others := self._untried(file)):
                     self.complain(f"{place}: {error}; trying {others[0]}")
         target = self.folder / file.name
         reasons = "; ".join(f"{place}: {reason}" for place, reason in failed.items())

@@ -409,6 +409,13 @@ def test_an_answer_of_no_leaves_all_as_it_is(make_server, target):
     assert (server.requests, target.parent.exists()) == ([], False)
 
 
+def test_a_server_that_takes_no_calls_is_not_named_for_every_file(start, tmp_path, capsys):
+    server = start({f"/{i}": npz(i) for i in range(30)})
+    files = [RemoteFile(str(i), (f"http://127.0.0.1:9/{i}", f"{server.url}/{i}")) for i in range(30)]
+    assert len(download.fetch_all(tmp_path, files, patience=QUICK)) == 30
+    assert 1 <= capsys.readouterr().err.count("; trying ") <= download.AT_ONCE
+
+
 def test_the_first_error_of_many_files_stops_the_others(start, tmp_path):
     server = start({f"/{i}": npz(i) for i in range(9)})
     server.stuck = [f"/{i}" for i in range(9) if i != 2]

@@ -189,10 +189,10 @@ def test_a_run_that_may_not_download_says_by_which_command(start, tmp_path, way,
     server = start(shards_of(PUZZLE, 2))
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
     with pytest.raises(DataError) as raised:
-        find(PUZZLE, tmp_path, 2, way=way)
+        find(PUZZLE, tmp_path / "my data", 2, way=way)
     message = str(raised.value)
     assert "of puzzle-4x4-play-100m-v0 4 of 4 files are missing" in message
-    command = f"python -m envs.download --env=puzzle-4x4 --shards=2 --dataset_dir={tmp_path}"
+    command = f"python -m envs.download --env=puzzle-4x4 --shards=2 --dataset_dir='{tmp_path}/my data'"
     assert f"`{command}`" in message
     assert "--dataset=generate" in message
     assert "\n" not in message
