@@ -146,7 +146,8 @@ def remove(chosen: FileSet, folder: pathlib.Path) -> None:
             shutil.rmtree(path)
             gone.append(path)
             path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
-    for parent in {(folder / name).parent for name in chosen.names} - {folder}:
+    parents = {parent for name in chosen.names for parent in pathlib.PurePath(name).parents} - {pathlib.PurePath()}
+    for parent in sorted((folder / parent for parent in parents), reverse=True):  # the deepest first
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
     for path in gone:
