@@ -52,7 +52,7 @@ def fetch(name: Name, patterns: Sequence[str]) -> Snapshot:
     """The repository's files that match one of the patterns, downloaded unless they are in the cache.
 
     Nothing is contacted where the revision is a commit hash and its files are there; a cached branch serves where there
-    is no network. UserError, in one line, where neither the hub nor the cache has them.
+    is no network, or the hub is silent. UserError, in one line, where neither the hub nor the cache has them.
     """
     with _explained(name):
         folder = _snapshot(name, list(patterns))
