@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -40,14 +41,17 @@ def obtain(chosen: FileSet, folder: pathlib.Path, *, download: str, damage: Dama
         raise DataError(
             f"{folder / missing[0]}: no such file; of {chosen.title} {len(missing)} of {len(chosen.names)} files are "
             f"missing, and --download={download}{asks}. Get them by "
-            f"`python -m envs.download {chosen.flags} --dataset_dir={folder}`"
+            f"`python -m envs.download {chosen.flags} --dataset_dir={shlex.quote(str(folder))}`"
         )
     confirm = _asked if download == "ask" else lambda: True
     fetch_all(folder, chosen.files(()), damage=damage, confirm=confirm)
 
 
 def _asked() -> bool:
-    return input("download? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("download? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def make_parser(description: str, dataset_dir: str, url: str) -> Parser:
@@ -158,7 +162,8 @@ def remove(chosen: FileSet, folder: pathlib.Path) -> None:
             shutil.rmtree(path)
             gone.append(path)
             path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
-    for parent in {(folder / name).parent for name in chosen.names} - {folder}:
+    parents = {parent for name in chosen.names for parent in pathlib.PurePath(name).parents} - {pathlib.PurePath()}
+    for parent in sorted((folder / parent for parent in parents), reverse=True):  # the deepest first
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
     for path in gone:

@@ -120,7 +120,6 @@ def hub(start: Callable[..., Server], repositories: dict[str, dict[str, bytes]])
     """
     server, server.storage = (front := start({})), (back := start({}))
     for name, files in repositories.items():
-        tree = []
         for path, content in files.items():
             digest, address = hashlib.sha256(content).hexdigest(), f"/datasets/{name}/resolve/main/{path}"
             blob = f"/blobs/{digest}"
@@ -131,9 +130,8 @@ def hub(start: Callable[..., Server], repositories: dict[str, dict[str, bytes]])
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-Etag": f'"{digest}"',
             }
-            lfs = {"oid": digest, "size": len(content), "pointerSize": 134}
-            tree.append({"type": "file", "path": path, "size": len(content), "oid": "0" * 40, "lfs": lfs})
-        front.files[f"/api/datasets/{name}/tree/main?recursive=true&expand=false"] = json.dumps(tree).encode()
+        info = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
+        front.files[f"/api/datasets/{name}"] = json.dumps(info).encode()
     return server
 
 

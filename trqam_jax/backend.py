@@ -101,11 +101,16 @@ def _explanation(error: Exception) -> str | None:
             return None
         where = "`nvidia-smi` lists GPUs, CUDA_VISIBLE_DEVICES may hide them"
         return f"{setting}there is no such device here ({where}); {way_out}"
+    if _OF_A_CPU.search(str(error)) and jax.default_backend() == "cpu":
+        return (
+            f"this machine's memory is full ({text:.200}); train fewer seeds and tasks in one process, or "
+            "smaller networks"
+        )
     if _MEMORY.search(str(error)):
         return (
             f"{setting}the device's memory is full ({text:.200}); `nvidia-smi` says who has it. Choose another GPU by "
             "CUDA_VISIBLE_DEVICES, take less of it by XLA_PYTHON_CLIENT_MEM_FRACTION=0.5, or train fewer replicas at "
-            "once (the setting run.replicas_per_pass)"
+            "once (the setting train.replicas_per_pass)"
         )
     if _DRIVER.search(str(error)):
         return (
@@ -122,6 +127,7 @@ _MEMORY = re.compile(
     "RESOURCE_EXHAUSTED|OUT_OF_MEMORY|cudaErrorMemoryAllocation|out of memory|"
     "no supported devices found for platform CUDA"
 )
+_OF_A_CPU = re.compile("Out of memory allocating")
 _DRIVER = re.compile(
     "driver version is insufficient|cudaErrorInsufficientDriver|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|"
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED|following issues with CUDA components|Outdated|UNSUPPORTED_PTX_VERSION|libcuda"

@@ -4,12 +4,13 @@ import codecs
 import errno
 import io
 import os
+import stat
 import sys
 from typing import Any
 
 _ERRORS = "trqam_jax.replace"
 _PLAIN = {"±": "+-"}
-_NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ECONNRESET)  # a closed pipe, a terminal that is gone
+_NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)  # a closed pipe, a socket
 
 
 def prepare() -> None:
@@ -34,12 +35,16 @@ class _Patient(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in _NOBODY_READS:
+            if error.errno not in _NOBODY_READS and not (error.errno == errno.EIO and self._is_device()):
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return len(data)
+
+    def _is_device(self) -> bool:
+        """As a terminal is, of which EIO says that it is gone; of a file it says that the disk is broken."""
+        return stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
 
 
 def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:

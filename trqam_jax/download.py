@@ -97,7 +97,7 @@ def companions(target: pathlib.Path) -> list[pathlib.Path]:
 def verify(target: pathlib.Path, damage: Damage) -> bool:
     """Whether the intact file has a recorded checksum. DownloadError if it is missing, damaged or not as recorded."""
     if not target.exists():
-        raise DownloadError(f"{target}: no such file")
+        raise DownloadError(f"{target}: no such file; download it first")
     way_out = "remove it and download it again"
     if reason := damage(target):
         raise DownloadError(f"{target}: damaged ({reason}); {way_out}")
@@ -221,7 +221,7 @@ class _Job:
                 return attempt(place)
             except PlaceError as error:
                 failed[place] = str(error)
-                if others := self._untried(file):
+                if not error.told and (others := self._untried(file)):
                     self.complain(f"{place}: {error}; trying {others[0]}")
         target = self.folder / file.name
         reasons = "; ".join(f"{place}: {reason}" for place, reason in failed.items())

@@ -14,6 +14,7 @@ from trqam_jax.errors import UserError
 from trqam_jax.files import cache_folder
 
 SCHEME = "hub:"
+LONGEST_SILENCE = 10.0  # seconds that the hub may take to say what it has
 _NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -57,17 +58,39 @@ def fetch(name: Name, patterns: Sequence[str]) -> Snapshot:
     """The repository's files that match one of the patterns, downloaded unless they are in the cache.
 
     Nothing is contacted where the revision is a commit hash and its files are there; a cached branch serves where there
-    is no network. UserError, in one line, where neither the hub nor the cache has them.
+    is no network, or the hub is silent. UserError, in one line, where neither the hub nor the cache has them.
     """
-    from huggingface_hub import snapshot_download
-
     with _explained(name):
-        folder = pathlib.Path(
-            snapshot_download(name.repository, revision=name.revision or None, allow_patterns=list(patterns))
-        )
+        folder = _snapshot(name, list(patterns))
     if not _COMMIT.fullmatch(folder.name):
         raise UserError(f"{SCHEME}{name}: the hub calls its revision {folder.name!r:.80}, expected a commit hash")
     return Snapshot(folder, name._replace(revision=folder.name))
+
+
+def _snapshot(name: Name, patterns: list[str]) -> pathlib.Path:
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    revision = name.revision or None
+
+    def get(*, local_files_only: bool) -> pathlib.Path:
+        options = {"allow_patterns": patterns, "local_files_only": local_files_only}
+        return pathlib.Path(snapshot_download(name.repository, revision=revision, **options))
+
+    if name.is_pinned:
+        with contextlib.suppress(errors.LocalEntryNotFoundError):
+            folder = get(local_files_only=True)
+            if all(any(folder.glob(pattern)) for pattern in patterns):
+                return folder
+    try:  # snapshot_download itself would wait for ever for a silent hub, and ask a missing one six times
+        HfApi().repo_info(name.repository, revision=revision, timeout=LONGEST_SILENCE)
+    except errors.RevisionNotFoundError:
+        raise
+    except (_client_error(), OSError) as error:
+        try:
+            return get(local_files_only=True)
+        except errors.LocalEntryNotFoundError:
+            raise error from None
+    return get(local_files_only=False)
 
 
 def push(folder: pathlib.Path, repository: str, files: Sequence[str], *, private: bool = False) -> tuple[str, Name]:
@@ -93,12 +116,18 @@ def _explained(name: Name) -> Iterator[None]:
     """What huggingface_hub raises as a UserError of one line, with the way out."""
     from huggingface_hub import errors
 
-    # Of the HTTP library, which differs by version; threads whose client was closed meanwhile raise a RuntimeError.
-    client_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
+    # Threads whose client was closed meanwhile raise a RuntimeError.
     try:
         yield
-    except (client_error, OSError, RuntimeError, errors.HFValidationError, errors.EntryNotFoundError) as error:
+    except (_client_error(), OSError, RuntimeError, errors.HFValidationError, errors.EntryNotFoundError) as error:
         raise UserError(f"{SCHEME}{name}: {_reason(error, name)}") from error
+
+
+def _client_error() -> type[Exception]:
+    """The base of all errors of the HTTP library, which differs by huggingface_hub's version."""
+    from huggingface_hub import errors
+
+    return errors.HfHubHTTPError.__bases__[0]
 
 
 def _reason(error: BaseException, name: Name) -> str:

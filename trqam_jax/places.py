@@ -28,11 +28,12 @@ _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses
 
 
 class PlaceError(Exception):
-    """A place does not have the file. again: another attempt may help; restart: what has come so far is of no use."""
+    """A place does not have the file. again: another attempt may help; restart: what has come so far is of no use;
+    told: it was said before, of another file."""
 
-    def __init__(self, reason: str, *, again: bool = False, restart: bool = False):
+    def __init__(self, reason: str, *, again: bool = False, restart: bool = False, told: bool = False):
         super().__init__(reason)
-        self.again, self.restart = again, restart
+        self.again, self.restart, self.told = again, restart, told
 
 
 class Stopped(Exception):
@@ -145,8 +146,11 @@ def list_hub(repository: str) -> list[str]:
 
     kind, name, revision, _ = _parse_hub(repository)
     try:
+        # One question, for some seconds: list_repo_files asks a missing Hub six times, and a silent one for ever.
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-        return sorted(api.list_repo_files(name, repo_type=kind, revision=revision))
+        ask = api.dataset_info if kind else api.model_info
+        info = ask(name, revision=revision, timeout=Patience().connect)
+        return sorted(file.rfilename for file in info.siblings or ())
     except (HTTPError, OSError, ValueError) as error:
         raise PlaceError(_one_line(error)) from error
 
@@ -200,7 +204,7 @@ def _answer(connection: Connection, method: str, place: str, headers: dict[str, 
     url, own = _address(place)
     host = url.split("/")[2]
     if host in connection.unreachable:
-        raise PlaceError(f"{host} could not be reached before")
+        raise PlaceError(f"{host} could not be reached before", told=True)
     headers = {**own, **headers, "Accept-Encoding": "identity"}
     options = {"headers": headers, "stream": True, "timeout": connection.patience[:2], "allow_redirects": True}
     try:

@@ -35,8 +35,8 @@ MAX_FLOW_STEPS = 10_000
 class Policy:
     """One policy in one environment: chunks are decided on, and played action by action.
 
-    Of one seed, an episode's number and its decisions follow the noise, so that equal observations give equal actions:
-    with the seed of its run, the actions of that run's evaluation.
+    The noise follows from the seed, the episode's number and the decision's, so that equal observations give equal
+    actions: with the seed of its run, the actions of that run's evaluation.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -165,12 +165,14 @@ def _find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
     """The folders below that hold config.json and eval.csv, also behind links; each folder is looked into once."""
 
-    def fail(error: OSError) -> NoReturn:
-        raise error
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a run that goes on renames and removes its checkpoints
+            raise error
 
     found, seen = [], set()
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         folder = pathlib.Path(place)
+        folders.sort()  # of a folder and a link to it the same one is read on every machine
         if folder.resolve() in seen:
             folders.clear()
             continue

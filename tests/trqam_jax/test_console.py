@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import pty
 import subprocess
 import sys
 
@@ -74,6 +75,23 @@ def test_what_is_closed_from_the_first_is_not_taken_by_a_file(tmp_path):
 def test_a_full_disk_is_still_an_error(tmp_path):
     with open("/dev/full", "wb") as full:
         assert script(tmp_path, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_terminal_that_is_gone_stops_nothing(tmp_path):
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    with open(theirs, "wb", buffering=0) as gone:
+        assert script(tmp_path, stdout=gone, stderr=gone).returncode == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_a_file_that_cannot_be_written_is_still_an_error(tmp_path):
+    """Of a broken disk the error is that of a terminal which is gone; here it is of an address that nothing is at."""
+    with open("/proc/self/mem", "wb", buffering=0) as broken:
+        found = script(tmp_path, stdout=broken, stderr=subprocess.PIPE)
+    assert found.returncode != 0
+    assert b"Input/output error" in found.stderr
     assert not (tmp_path / "done").exists()
 
 

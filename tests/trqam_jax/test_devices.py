@@ -41,7 +41,7 @@ MESSAGES = [
     ),
     (
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 80530636800 bytes.\nAllocator dump\n ...",
-        "memory is full .*allocate 80530636800 bytes.*CUDA_VISIBLE_DEVICES.*replicas_per_pass",
+        "memory is full .*allocate 80530636800 bytes.*CUDA_VISIBLE_DEVICES.*train.replicas_per_pass",
     ),
     (
         "INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
@@ -76,6 +76,13 @@ def test_what_jax_says_of_devices_is_one_line_with_the_way_out(message, expected
         backend.find_devices()
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("JAX_PLATFORMS=cuda: ") == bool(asked)
+
+
+def test_where_there_is_no_gpu_memory_is_the_machines():
+    much = jax.jit(lambda: jax.numpy.ones(10**14) * 2)
+    with pytest.raises(UserError, match="this machine's memory is full") as raised, backend.explained():
+        much().block_until_ready()
+    assert "nvidia-smi" not in str(raised.value)
 
 
 def test_a_gpu_that_cannot_be_used_is_no_reason_to_train_on_the_cpu(monkeypatch):

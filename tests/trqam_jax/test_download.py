@@ -409,6 +409,13 @@ def test_an_answer_of_no_leaves_all_as_it_is(make_server, target):
     assert (server.requests, target.parent.exists()) == ([], False)
 
 
+def test_a_server_that_takes_no_calls_is_not_named_for_every_file(start, tmp_path, capsys):
+    server = start({f"/{i}": npz(i) for i in range(30)})
+    files = [RemoteFile(str(i), (f"http://127.0.0.1:9/{i}", f"{server.url}/{i}")) for i in range(30)]
+    assert len(download.fetch_all(tmp_path, files, patience=QUICK)) == 30
+    assert 1 <= capsys.readouterr().err.count("; trying ") <= download.AT_ONCE
+
+
 def test_the_first_error_of_many_files_stops_the_others(start, tmp_path):
     server = start({f"/{i}": npz(i) for i in range(9)})
     server.stuck = [f"/{i}" for i in range(9) if i != 2]
@@ -475,6 +482,14 @@ def test_the_hub_lists_its_files(hub):
     assert places.list_hub("hf://datasets/me/data") == ["README.md", "a/c.npz", "b.npz"]
     with pytest.raises(places.PlaceError, match="404"):
         places.list_hub("hf://datasets/me/nothing")
+
+
+def test_a_hub_that_fails_is_asked_once_for_its_files(hub):
+    server = hub({"b.npz": b""})
+    server.faults = [503] * 9
+    with pytest.raises(places.PlaceError, match="503"):
+        places.list_hub("hf://datasets/me/data")
+    assert len(server.requests) == 1
 
 
 def test_mirrors_come_in_their_order_and_are_urls(monkeypatch):

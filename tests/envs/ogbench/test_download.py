@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from unittest.mock import Mock
 
 import file_server
 import numpy as np
@@ -109,7 +110,7 @@ def test_verify_reads_everything(plain, target, capsys):
     verify = [*flags, "--verify"]
     with pytest.raises(SystemExit):
         download.main(verify)
-    assert capsys.readouterr().err.count("no such file") == 2
+    assert capsys.readouterr().err.count("no such file; download it first") == 2
     download.main([*flags, f"--mirror={plain.url}"])
     download.main(verify)
     assert capsys.readouterr().out.count("intact, sha256 as at download") == 2
@@ -188,10 +189,10 @@ def test_a_run_that_may_not_download_says_by_which_command(start, tmp_path, way,
     server = start(shards_of(PUZZLE, 2))
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", server.url)
     with pytest.raises(DataError) as raised:
-        find(PUZZLE, tmp_path, 2, way=way)
+        find(PUZZLE, tmp_path / "my data", 2, way=way)
     message = str(raised.value)
     assert "of puzzle-4x4-play-100m-v0 4 of 4 files are missing" in message
-    command = f"python -m envs.download --env=puzzle-4x4 --shards=2 --dataset_dir={tmp_path}"
+    command = f"python -m envs.download --env=puzzle-4x4 --shards=2 --dataset_dir='{tmp_path}/my data'"
     assert f"`{command}`" in message
     assert "--dataset=generate" in message
     assert "\n" not in message
@@ -206,6 +207,9 @@ def test_who_is_asked_may_say_no(plain, tmp_path, monkeypatch, capsys):
         find(CUBE, tmp_path, way="ask")
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said] == ["downloading", "download?"]
+    monkeypatch.setattr("builtins.input", Mock(side_effect=EOFError))  # Ctrl-D
+    with pytest.raises(DataError, match="were not to be downloaded"):
+        find(CUBE, tmp_path, way="ask")
     assert plain.requests == []
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert find(CUBE, tmp_path, way="ask").read_bytes() == CONTENT

@@ -78,6 +78,8 @@ def test_the_command_resumes_behind_a_redirect_and_verifies(make_server, tmp_pat
     with pytest.raises(SystemExit):
         download.main([*flags, "--verify"])
     assert f"damaged ({len(content) - 1:,} bytes of {len(content):,})" in capsys.readouterr().err
+    download.main([*flags, "--remove"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_kind_of_data_is_its_own_file(make_server, tmp_path, content):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -58,8 +60,26 @@ def test_runs_behind_links_are_read_once(tmp_path):
     (runs / "g").symlink_to(tmp_path / "scratch" / "g")
     (runs / "again").symlink_to(folder)
     (folder / "up").symlink_to(runs)
-    assert len(read_runs([runs])) == 1
-    assert read_runs([runs])[0].folder.resolve() == folder
+    assert [run.folder for run in read_runs([runs])] == [runs / "again"]  # the first by name
+    assert (runs / "again").resolve() == folder
+
+
+def test_folders_that_go_meanwhile_are_no_error(tmp_path, monkeypatch):
+    """A run that goes on renames its checkpoints; what cannot be read is still an error."""
+    folder = write_run(tmp_path / "g" / "trqam-0")
+    (folder / "checkpoints").mkdir()
+    error, scandir = FileNotFoundError("gone"), os.scandir
+
+    def scan(path):
+        if pathlib.Path(path).name == "checkpoints":
+            raise error
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    assert [run.folder for run in read_runs([tmp_path])] == [folder]
+    error = PermissionError("closed")
+    with pytest.raises(PermissionError, match="closed"):
+        read_runs([tmp_path])
 
 
 def test_train_rows_and_empty_numbers(tmp_path):

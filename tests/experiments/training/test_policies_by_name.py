@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 import threading
 import time
 
@@ -203,6 +204,22 @@ def test_where_the_hub_does_not_answer(server, tmp_path, monkeypatch):
         assert "expected owner/name" in refusal(make_config(name))
     hub_server.use(monkeypatch, "http://127.0.0.1:9", tmp_path)
     assert "cannot be reached" in refusal(make_config(f"hub:{repository}"))
+
+
+def test_a_hub_that_fails_or_is_silent_is_asked_once(server, tmp_path, monkeypatch):
+    """Also for a commit, of which huggingface_hub itself would ask six times, or wait for ever."""
+    names = [hub.Name("some/policy"), hub.Name("some/policy", "c" * 40)]
+    server.statuses["some/policy"] = 500, {}
+    for number, name in enumerate(names):
+        with pytest.raises(UserError, match="status 500"):
+            hub.fetch(name, ["a"])
+        assert len(server.requests) == number + 1
+    monkeypatch.setattr(hub, "LONGEST_SILENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub_server.use(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+        for name in names:
+            with pytest.raises(UserError, match="cannot be reached"):
+                hub.fetch(name, ["a"])
 
 
 def test_a_run_starts_from_what_was_pushed(server, tmp_path, capsys):
