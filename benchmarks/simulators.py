@@ -23,6 +23,7 @@ from envs.base import SimulatorFactory, TwinFactory
 from envs.vector.simulator import Player, make_players
 from envs.vector.slots import VectorSlots
 from envs.vector.workers import Workers, cpu_count
+from trqam_jax import console
 
 SLOTS = 8  # of a core, in an evaluation
 STEPS = 50  # that a simulator plays before its memory counts
@@ -140,6 +141,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     FLAGS = flags.FLAGS
     flags.DEFINE_multi_string("env", list(DOMAINS), "Environment; may be given several times.")
     flags.DEFINE_integer("further", 5, "Further simulators in one worker.")

@@ -11,7 +11,7 @@ from envs.vector.slots import VectorSlots
 from experiments.config import starts_from_bc
 from experiments.training import interrupt, policies_by_name, pretrained
 from experiments.training.evaluator import Evaluator
-from experiments.training.film import EveryFewSteps
+from experiments.training.film import every_few_steps
 from experiments.training.inputs import TrainingData, load_data, locate
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
@@ -129,7 +129,7 @@ def make_slots(config: ConfigDict, domain: envs.Domain, replicas: list[Replica])
     video = config.eval.video_episodes > 0
     factories = [envs.suite_of(domain).env_factory(domain, int(replica.task), render=video) for replica in replicas]
     if video:
-        factories = [EveryFewSteps(factory) for factory in factories]
+        factories = [every_few_steps(factory) for factory in factories]
     workers = config.eval.workers or None
     return VectorSlots(factories, domain.observation_dim, config.eval.episodes, workers=workers, video=video)
 

@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from envs.base import StepResult
-from envs.vector.simulator import Player
+from envs.ogbench.simulators import OGBenchFactory
+from envs.vector.simulator import make_players
 from experiments.training import run
-from experiments.training.film import SKIP, EveryFewSteps
+from experiments.training.film import SKIP, every_few_steps
 
 LENGTH = 2 * SKIP + 3
 
@@ -39,7 +40,7 @@ class Counting:
 
 def test_a_film_has_a_picture_every_few_steps_and_the_last(tmp_path):
     simulator = Counting()
-    player = Player(EveryFewSteps(lambda: simulator))
+    (player,) = make_players([every_few_steps(lambda: simulator)])
     player.reset(3, str(tmp_path / "film.gif"))
     player.play(np.zeros((LENGTH, 1)))
     assert simulator.pictures == 4  # of steps 0, SKIP, 2 SKIP and LENGTH
@@ -56,7 +57,7 @@ def test_a_film_has_a_picture_every_few_steps_and_the_last(tmp_path):
 
 
 def test_evaluations_are_filmed_so(monkeypatch):
-    """And simulators that film nothing are left as they are."""
+    """And simulators that film nothing are left as they are. A worker's further ones stay twins of its first."""
     made = []
     monkeypatch.setattr(run, "VectorSlots", lambda factories, *_, **__: made.append(factories[0]))
     from experiments import config as configuration
@@ -65,4 +66,11 @@ def test_evaluations_are_filmed_so(monkeypatch):
         settings = {"eval.video_episodes": videos}
         config = configuration.resolve(agent="bc", env="cube-single-task1", protocol="quick", settings=settings)
         run.make_slots(config, run.domain_of(config), [types.SimpleNamespace(task=1)])
-    assert [isinstance(factory, EveryFewSteps) for factory in made] == [True, False]
+    filmed, plain = made
+    assert (type(filmed), type(plain)) == (type(every_few_steps(plain)), OGBenchFactory)
+    assert filmed.kind != plain.kind
+    first = filmed()
+    twin = filmed.twin(first)
+    assert twin.reset(3).tolist() == first.reset(3).tolist()
+    for simulator in (twin, first):
+        simulator.close()

@@ -198,7 +198,7 @@ def test_it_goes_on_with_no_other_scaling(place):
     content["high"][0] += 1
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=rf"^{path}: is not the scaling of these data.*--group"):
-        run(make_config(place, "other", {"online.steps": 15}))
+        run(make_config(place, "other", {"online.steps": 25}))
 
 
 def test_a_given_policy_brings_its_own(place, runs, capsys):
