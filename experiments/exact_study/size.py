@@ -1,0 +1,17 @@
+"""How much training the study takes: the command's size, and room for a smaller one in tests."""
+
+from typing import NamedTuple
+
+from experiments.exact_study.fine_tune import Budget
+
+
+class Size(NamedTuple):
+    """Of every experiment."""
+
+    density: Budget = Budget(4000, 128, 1e-3)
+    density_steps: int = 50
+    hidden_dims: tuple[int, ...] = (64, 64)
+    budgets: Budget = Budget(6000)
+    errors: Budget = Budget(4000)
+    error_steps: int = 100
+    steps: Budget = Budget(2500)
