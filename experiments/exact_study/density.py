@@ -1,6 +1,5 @@
 """(a) The density of the fine-tuned policy's actions against the exact tilted density."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,11 +28,11 @@ def saddle(x: Array, error: Array | float = 0.0) -> Array:
 
 
 def density(size: Size) -> Panel:
-    """QAM at temperature 1 on mixtures, by a small network: the density of its actions against the exact tilt."""
+    """QAM at temperature 1 on mixtures, by features: the density of its actions against the exact tilt."""
     rows, drawn = [], {}
     for case, base, critic in (("1-D mixture of 3", LINE, wave), ("2-D mixture of 6", RING, saddle)):
         target = closed_forms.tilted(base, critic)
-        policy = policies.network(base, jax.random.key(0), size.hidden_dims)
+        policy = policies.bumps(base, size.density_steps, size.bumps[base.dim - 1])
         problem = Problem(base, critic, size.density_steps)
         trained = fine_tune("qam", problem, policy, {}, size.density)
         before = terminal(base.velocity, base.dim, size.density_steps)

@@ -1,19 +1,21 @@
-"""Velocities that are fine-tuned: the base flow's plus a correction that starts at zero.
+"""Velocities that are fine-tuned: the base flow's, plus features of the action weighted anew at every step of the grid.
 
-An affine map for each step of the grid holds the optimum of a Gaussian base with a critic up to quadratic; where the
-optimum is no such map, a small network does.
+The weights start at zero. Every step has its own, so that none learns slowly beside another: small times weigh little
+in the matching loss, and much in where the ODE ends.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
 from experiments.exact_study.flows import Mixture
 from trqam_jax.flow import Field
-from trqam_jax.networks import Velocity, bind, init_params
-from trqam_jax.types import Array, Key, Params
+from trqam_jax.types import Array, Params
+
+REACH, END = 3.5, 0.5  # how far bumps lie, in standard deviations of a flow from N(0, I) to N(0, END^2 I)
 
 
 class Policy(NamedTuple):
@@ -24,29 +26,32 @@ class Policy(NamedTuple):
 
 
 def affine(base: Mixture, num_steps: int) -> Policy:
-    """v(x, t_i) = base + A_i x + b_i."""
-    dim = base.dim
-    params = {"matrix": jnp.zeros((num_steps, dim, dim)), "shift": jnp.zeros((num_steps, dim))}
-
-    def velocity(params: Params) -> Field:
-        def field(x: Array, t: Array) -> Array:
-            step = jnp.round(t * num_steps).astype(int)
-            return base.velocity(x, t) + x @ params["matrix"][step] + params["shift"][step]
-
-        return field
-
-    return Policy(params, velocity)
+    """v(x, t_i) = base + b_i + A_i x, which holds the optimum of a Gaussian with a critic that is at most quadratic."""
+    ones = lambda x: jnp.ones((*x.shape[:-1], 1))
+    return _policy(base, num_steps, 1 + base.dim, lambda x, t: jnp.concatenate([ones(x), x], -1))
 
 
-def network(base: Mixture, key: Key, hidden_dims: tuple[int, ...]) -> Policy:
-    """v(x, t) = base + a network of the library's, whose last layer starts at zero."""
-    model = Velocity(hidden_dims, base.dim)
-    params = init_params(key, {"policy": (model, (0, base.dim, 1))})["policy"]
-    last = f"Dense_{len(hidden_dims)}"
-    params = {**params, last: jax.tree.map(jnp.zeros_like, params[last])}
+def bumps(base: Mixture, num_steps: int, count: int) -> Policy:
+    """v(x, t_i) = base + a sum of count^D Gaussian bumps on a lattice, which narrows as the flow does."""
+    centres = np.linspace(-REACH, REACH, count, dtype=np.float32)
+    spacing = centres[1] - centres[0]
 
-    def velocity(params: Params) -> Field:
-        correction = bind(model, params, jnp.zeros(0))  # there are no observations
-        return lambda x, t: base.velocity(x, t) + correction(x, t)
+    def features(x: Array, t: Array) -> Array:
+        scale = jnp.sqrt((1 - t) ** 2 + (END * t) ** 2)
+        along = jnp.exp(-jnp.square((x[..., None] / scale - centres) / spacing) / 2)  # (..., D, count)
+        product = along[..., 0, :]
+        for i in range(1, base.dim):
+            product = (product[..., :, None] * along[..., i, None, :]).reshape(*x.shape[:-1], -1)
+        return product
 
-    return Policy(params, velocity)
+    return _policy(base, num_steps, count**base.dim, features)
+
+
+def _policy(base: Mixture, num_steps: int, size: int, features: Callable[[Array, Array], Array]) -> Policy:
+    """features: (x (..., D), t) -> (..., size)."""
+
+    def velocity(weights: Float[Array, "K F D"]) -> Field:
+        at = lambda t: weights[jnp.round(t * num_steps).astype(int)]
+        return lambda x, t: base.velocity(x, t) + features(x, t) @ at(t)
+
+    return Policy(jnp.zeros((num_steps, size, base.dim)), velocity)

@@ -8,9 +8,9 @@ from experiments.exact_study.fine_tune import Budget
 class Size(NamedTuple):
     """Of every experiment."""
 
-    density: Budget = Budget(4000, 128, 1e-3)
+    density: Budget = Budget(4000)
     density_steps: int = 50
-    hidden_dims: tuple[int, ...] = (64, 64)
+    bumps: tuple[int, int] = (32, 14)  # along each dimension, on the line and in the plane
     budgets: Budget = Budget(6000)
     errors: Budget = Budget(4000)
     error_steps: int = 100
