@@ -56,6 +56,7 @@ SLOW = (
     "experiments/sweeps/test_sweep.py",
     "test_third_suite.py",
     "experiments/test_robomimic.py",
+    "experiments/test_exact.py",
     "agents/test_invariants.py",
     "agents/test_cgql.py",
     "agents/test_trqam_external.py",

@@ -15,9 +15,9 @@ from trqam_jax.agent_config import AgentConfig
 from trqam_jax.trust_region import Dual
 from trqam_jax.types import Array
 
-KL_BUDGETS = np.array([0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 4.0])
+KL_BUDGETS = np.array([0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0])
 HORIZON = 2  # a chunk of two actions of one dimension
-PULL = np.full(2, 50**0.5)  # q of Q = q.x, |q| = 10
+PULL = np.full(2, 450**0.5)  # q of Q = q.x, |q| = 30
 BUDGET_STEPS = 10  # as in the agents
 SLIM = Mixture.create([[-0.3, -0.3]], [0.2], [1.0])
 

@@ -1,12 +1,15 @@
 """(a) The density of the fine-tuned policy's actions against the exact tilted density."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.exact_study import closed_forms, policies
-from experiments.exact_study.fine_tune import Problem, fine_tune, replica
+from experiments.exact_study import policies
+from experiments.exact_study.closed_forms import Target, tilted
+from experiments.exact_study.fine_tune import Problem, fine_tune, with_start
 from experiments.exact_study.flows import Mixture
-from experiments.exact_study.measure import terminal
+from experiments.exact_study.measure import Terminal, terminals
 from experiments.exact_study.results import NO_GRID, Panel, Row
 from experiments.exact_study.size import Size
 from trqam_jax.types import Array
@@ -27,22 +30,34 @@ def saddle(x: Array, error: Array | float = 0.0) -> Array:
     return 6 * x[..., 0] * x[..., 1]
 
 
+CASES: dict[str, tuple[Mixture, Callable[..., Array]]] = {
+    "1-D, 3 modes": (LINE, wave),
+    "2-D, 6 modes": (RING, saddle),
+}
+
+
 def density(size: Size) -> Panel:
-    """QAM at temperature 1 on mixtures, by features: the density of its actions against the exact tilt."""
+    """QAM at temperature 1 on mixtures."""
     rows, drawn = [], {}
-    for case, base, critic in (("1-D mixture of 3", LINE, wave), ("2-D mixture of 6", RING, saddle)):
-        target = closed_forms.tilted(base, critic)
-        policy = policies.bumps(base, size.density_steps, size.bumps[base.dim - 1])
-        problem = Problem(base, critic, size.density_steps)
-        trained = fine_tune("qam", problem, policy, {}, size.density)
-        before = terminal(base.velocity, base.dim, size.density_steps)
-        after = terminal(policy.velocity(replica(trained.params, 0)), base.dim, size.density_steps)
-        value = float(after.mean(lambda x, critic=critic: critic(jnp.clip(x, -1, 1))))
-        rows += [
-            Row("a", case, "TV of the base", NO_GRID, NO_GRID, before.total_variation(target.log_density)),
-            Row("a", case, "TV, fine-tuned", 0.0, NO_GRID, after.total_variation(target.log_density)),
-            Row("a", case, "KL to the base", target.kl, NO_GRID, after.kl(base.log_density)),
-            Row("a", case, "mean critic", target.value, NO_GRID, value),
-        ]
-        drawn[f"{base.dim}-D"] = base, target, after
+    for case in CASES:
+        own, drawn[case] = one_density(case, size)
+        rows += own
     return Panel(rows, drawn)
+
+
+def one_density(case: str, size: Size) -> tuple[list[Row], tuple[Mixture, Target, Terminal]]:
+    """Rows of one case, and (base, exact tilt, policy)."""
+    base, critic = CASES[case]
+    target = tilted(base, critic)
+    policy = policies.bumps(base, size.density_steps, size.bumps[base.dim - 1])
+    trained = fine_tune("qam", Problem(base, critic, size.density_steps), policy, {}, size.density)
+    both = with_start(policy, trained.params)
+    after, before = terminals(policy.velocity, both, base.dim, size.density_steps)
+    value = float(after.mean(lambda x: critic(jnp.clip(x, -1, 1))))
+    rows = [
+        Row("a", case, "TV, BC policy", NO_GRID, NO_GRID, before.total_variation(target.log_density)),
+        Row("a", case, "TV, fine-tuned", 0.0, NO_GRID, after.total_variation(target.log_density)),
+        Row("a", case, "terminal KL", target.kl, NO_GRID, after.kl(base.log_density)),
+        Row("a", case, "mean critic", target.value, NO_GRID, value),
+    ]
+    return rows, (base, target, after)

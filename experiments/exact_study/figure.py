@@ -35,8 +35,8 @@ def save(panels: Mapping[str, Panel], path: pathlib.Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(SIZE, layout="constrained")
         axes = figure.subplots(2, 3).ravel()
-        line_density(axes[0], *panels["a"].drawn["1-D"])
-        plane_density(axes[1], *panels["a"].drawn["2-D"])
+        for axis, draw, densities in zip(axes, (line_density, plane_density), panels["a"].drawn.values(), strict=False):
+            draw(axis, *densities)
         lambda_of_budget(axes[2], panels["b"].drawn)
         planted_error(axes[3], panels["c"].drawn)
         kl_of_budget(axes[4], panels["d"].drawn)
@@ -83,7 +83,7 @@ def lambda_of_budget(axis: Axes, drawn: Mapping[str, Any]) -> None:
     axis.plot(budgets, (drawn["at_one"] / budgets) ** 0.5, label=r"exact, $K\to\infty$", **DASHED)
     axis.plot(budgets, (drawn["on_grid"] / budgets) ** 0.5, label=f"exact, K = {BUDGET_STEPS}", **EXACT)
     axis.plot(KL_BUDGETS, drawn["trqam"][1], **TRQAM, **POINTS)
-    log_log(axis, (0.05, 0.2, 1, 4), (0.5, 1, 2, 5))
+    log_log(axis, (0.1, 0.5, 1, 2, 4), (1, 2, 5, 10))
     axis.legend(loc="lower left")
     titled(axis, r"(b) $\lambda$ finds its closed form", "KL budget, nats per action", r"$\lambda$")
 
@@ -94,8 +94,8 @@ def kl_of_budget(axis: Axes, drawn: Mapping[str, Any]) -> None:
     axis.plot(KL_BUDGETS, drawn["trqam"][0], **{**TRQAM, "label": r"TRQAM: $\lambda$ inside"}, **POINTS)
     axis.plot(KL_BUDGETS, drawn["expected"], color=ORANGE, linewidth=0.9)
     axis.plot(KL_BUDGETS, drawn["trqam_external"][0], label="KL as a penalty: outside", **OTHER, **POINTS)
-    log_log(axis, (0.05, 0.2, 1, 4), (0.05, 0.2, 1, 4))
-    axis.set_ylim(0.04, 14)
+    log_log(axis, (0.1, 0.5, 1, 2, 4), (0.1, 0.5, 1, 2, 4, 8))
+    axis.set_ylim(0.07, 60)
     axis.legend(loc="upper left")
     titled(axis, "(d) Inside, the KL is its budget", "KL budget, nats per action", "realised path KL")
 

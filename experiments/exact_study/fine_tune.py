@@ -17,6 +17,7 @@ from experiments.exact_study.flows import Mixture
 from experiments.exact_study.policies import Policy
 from trqam_jax.adjoint import Regression, lean_regression, matching_loss
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.backend import compiler_options
 from trqam_jax.sde import sample_path
 from trqam_jax.streams import named, normals
 from trqam_jax.train_state import make_optimizer, polyak
@@ -47,7 +48,7 @@ class Budget(NamedTuple):
     """What training takes."""
 
     updates: int
-    batch_size: int = 128
+    batch_size: int
     learning_rate: float = 1e-2
 
 
@@ -77,7 +78,7 @@ def fine_tune(
     config = AgentConfig.create(agents.settings(method), values).broadcast(replicas)
     errors = np.broadcast_to(np.asarray(errors, np.float32), replicas)
     run = functools.partial(_run, method, problem, policy, budget, jax.random.key(seed))
-    params, lambdas = jax.jit(jax.vmap(run))(config, errors)
+    params, lambdas = jax.jit(jax.vmap(run), compiler_options=compiler_options())(config, errors)
     return Trained(params, np.asarray(lambdas[:, -max(1, budget.updates // 10) :].mean(1)))
 
 
@@ -127,9 +128,9 @@ def realised_kl(problem: Problem, policy: Policy, params: Params, paths: int = 2
         path = sample_path(policy.velocity(params), problem.base.velocity, **noise)
         return path_kl(path.delta_v, path.ts, problem.horizon)
 
-    return np.asarray(jax.lax.map(one, params))
+    return np.asarray(jax.jit(lambda params: jax.lax.map(one, params), compiler_options=compiler_options())(params))
 
 
-def replica(params: Params, i: int) -> Params:
-    """One of R."""
-    return jax.tree.map(lambda x: x[i], params)
+def with_start(policy: Policy, params: Params) -> Params:
+    """Those of R trained policies and, last, of the policy at its start, which is the base flow."""
+    return jax.tree.map(lambda x, start: jnp.concatenate([x, start[None]]), params, policy.params)

@@ -43,7 +43,7 @@ class Mixture(NamedTuple):
         """At t = 1."""
         return jax.nn.logsumexp(self._log_terms(x[..., None, :] - self.means, self.stds**2), -1)
 
-    def _log_terms(self, offset: Array, variance: Array | np.ndarray) -> Float[Array, "*n M"]:
+    def _log_terms(self, offset: Array | np.ndarray, variance: Array | np.ndarray) -> Float[Array, "*n M"]:
         """log w_m N(offset; 0, variance), of offsets (*n, M, D) and variances (..., M)."""
         exponent = -jnp.square(offset).sum(-1) / (2 * variance)
         return jnp.log(self.weights) + exponent - self.dim / 2 * jnp.log(2 * jnp.pi * variance)

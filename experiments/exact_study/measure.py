@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.exact_study.closed_forms import LogDensity, cells
+from trqam_jax.backend import compiler_options
 from trqam_jax.flow import Field, sample_ode
-from trqam_jax.types import Array
+from trqam_jax.types import Array, Params
 
 BOX, CELLS = 5.0, {1: 4000, 2: 160}  # of the quadrature over noise
 MOST_FOLDED = 1e-3  # of the mass
@@ -37,14 +38,21 @@ class Terminal(NamedTuple):
         return float(np.sum(self.mass * np.abs(1 - ratio)) + max(0, 1 - np.sum(self.mass * ratio))) / 2
 
 
-def terminal(velocity: Field, dim: int, num_steps: int) -> Terminal:
-    """Of Euler's map x0 -> x1, whose Jacobian gives the density."""
+def terminals(velocity: Callable[[Params], Field], params: Params, dim: int, num_steps: int) -> list[Terminal]:
+    """Of R policies, whose params have a leading R: of Euler's map x0 -> x1, whose Jacobian gives the density."""
     noise, volume = cells(BOX, CELLS[dim], dim)
-    endpoint = lambda x0: sample_ode(velocity, x0, num_steps)
-    x1, jacobian = jax.jit(jax.vmap(lambda x0: (endpoint(x0), jax.jacfwd(endpoint)(x0))))(noise)
-    sign, log_stretch = (np.asarray(x) for x in jnp.linalg.slogdet(jacobian))
+
+    def ends(params: Params) -> tuple[Array, Array]:
+        endpoint = lambda x0: sample_ode(velocity(params), x0, num_steps)
+        return jax.vmap(lambda x0: (endpoint(x0), jax.jacfwd(endpoint)(x0)))(noise)
+
+    mapped = jax.jit(lambda params: jax.lax.map(ends, params), compiler_options=compiler_options())
     log_noise = -np.sum(noise**2, -1) / 2 - dim / 2 * np.log(2 * np.pi)
     mass = np.exp(log_noise) * volume
-    if np.sum(mass[sign <= 0]) > MOST_FOLDED:
-        raise ArithmeticError("the policy's ODE is folded: two noises give one action, and no density follows")
-    return Terminal(mass, np.asarray(x1), log_noise - log_stretch)
+    found = []
+    for x1, jacobian in zip(*map(np.asarray, mapped(params)), strict=True):
+        sign, log_stretch = np.linalg.slogdet(jacobian)
+        if np.sum(mass[sign <= 0]) > MOST_FOLDED:
+            raise ArithmeticError("the policy's ODE is folded: two noises give one action, and no density follows")
+        found.append(Terminal(mass, x1, log_noise - log_stretch))
+    return found

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.exact_study import closed_forms, policies
-from experiments.exact_study.fine_tune import Problem, fine_tune, replica
+from experiments.exact_study.fine_tune import Problem, fine_tune, with_start
 from experiments.exact_study.flows import Mixture
-from experiments.exact_study.measure import Terminal, terminal
+from experiments.exact_study.measure import Terminal, terminals
 from experiments.exact_study.results import NO_GRID, Panel, Row
 from experiments.exact_study.size import Size
 from trqam_jax.types import Array
@@ -47,17 +47,15 @@ def planted_error(size: Size) -> Panel:
     budget = exact_error(0.0, "qam", 0.0).kl
     problem = Problem(PLANE, wrong, size.error_steps)
     policy = policies.affine(PLANE, size.error_steps)
-    base = terminal(PLANE.velocity, 2, size.error_steps)
-    rows = [Row("c", "BC policy", "true value", exact_base(), NO_GRID, value_of(base))]
+    rows = []
     drawn: dict[str, Any] = {"base": exact_base(), "budget": budget}
     for method in METHODS:
-        settings = (
-            {"inv_temp": np.ones(len(ERRORS))} if method == "qam" else {"kl_budget": np.full(len(ERRORS), budget)}
-        )
+        settings = {"inv_temp": 1.0} if method == "qam" else {"kl_budget": budget}
         trained = fine_tune(method, problem, policy, settings, size.errors, errors=ERRORS)
         drawn[method] = []
-        for i, slope in enumerate(ERRORS):
-            after = terminal(policy.velocity(replica(trained.params, i)), 2, size.error_steps)
+        *found, base = terminals(policy.velocity, with_start(policy, trained.params), 2, size.error_steps)
+        rows = rows or [Row("c", "BC policy", "true value", exact_base(), NO_GRID, value_of(base))]
+        for slope, after in zip(ERRORS, found, strict=True):
             exact, case = exact_error(slope, method, budget), f"{method}, error {slope:g}"
             kl, value = after.kl(PLANE.log_density), value_of(after)
             rows.append(Row("c", case, "terminal KL", exact.kl, NO_GRID, kl))

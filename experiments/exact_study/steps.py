@@ -1,11 +1,13 @@
 """(e) What a grid of K steps costs, where each K has a closed form of its own."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from experiments.exact_study import closed_forms, policies
-from experiments.exact_study.fine_tune import Problem, fine_tune, realised_kl, replica
+from experiments.exact_study.fine_tune import Problem, fine_tune, realised_kl
 from experiments.exact_study.flows import Mixture
-from experiments.exact_study.measure import terminal
+from experiments.exact_study.measure import terminals
 from experiments.exact_study.results import Panel, Row
 from experiments.exact_study.size import Size
 from trqam_jax.types import Array
@@ -23,13 +25,13 @@ def critic(x: Array, error: Array | float = 0.0) -> Array:
     return SLOPE * x[..., 0]
 
 
-def steps(size: Size) -> Panel:
+def steps(size: Size, counts: Sequence[int] = STEPS) -> Panel:
     """QAM at temperature 1 on a Gaussian with a linear critic."""
     rows, measured = [], []
-    for num_steps in STEPS:
+    for num_steps in counts:
         problem, policy = Problem(WIDE, critic, num_steps), policies.affine(WIDE, num_steps)
         trained = fine_tune("qam", problem, policy, {}, size.steps)
-        after = terminal(policy.velocity(replica(trained.params, 0)), 1, num_steps)
+        (after,) = terminals(policy.velocity, trained.params, 1, num_steps)
         kl = float(realised_kl(problem, policy, trained.params)[0])
         shift = float(after.mean()[0] - WIDE.means[0, 0])
         found = kl, shift, after.total_variation(TARGET.log_density)
