@@ -17,7 +17,7 @@ from experiments.exact_study.flows import Mixture
 from experiments.exact_study.measure import Terminal
 from experiments.exact_study.planted_error import ERRORS, METHODS, exact_error, exact_value
 from experiments.exact_study.results import Panel
-from experiments.exact_study.steps import STEPS, expected
+from experiments.exact_study.steps import expected
 
 SIZE = (8.4, 5.4)  # inches
 BLUE, ORANGE, GREEN = COLOURS[:3]
@@ -26,6 +26,7 @@ DASHED = {"color": "0.55", "linewidth": 1.0, "linestyle": (0, (4, 2)), "zorder":
 POINTS = {"linestyle": "", "markersize": 5, "zorder": 3}
 TRQAM = {"label": "TRQAM", "color": BLUE, "marker": "o"}
 OTHER = {"color": ORANGE, "marker": "s"}
+BEHIND = {**POINTS, "markersize": 6.5, "zorder": 2}  # what TRQAM's markers may lie on
 METHOD = {"trqam": TRQAM, "qam": {"label": "QAM, fixed temperature", **OTHER}}
 DOTS, PLACES = 1200, 26  # samples in the plane; markers on the line
 
@@ -41,6 +42,7 @@ def save(panels: Mapping[str, Panel], path: pathlib.Path) -> None:
         planted_error(axes[3], panels["c"].drawn)
         kl_of_budget(axes[4], panels["d"].drawn)
         steps(axes[5], panels["e"].drawn)
+        figure.supxlabel("Lines are exact values, markers are measured.", fontsize=8)
         figure.savefig(path, dpi=200)
 
 
@@ -73,7 +75,8 @@ def plane_density(axis: Axes, base: Mixture, target: Target, policy: Terminal) -
     axis.contour(line, line, image(target.log_density), [0.3, 0.9, 1.8], colors="black", linewidths=0.9)
     chosen = np.random.default_rng(0).choice(len(policy.mass), DOTS, p=policy.mass / policy.mass.sum())
     axis.plot(*policy.x1[chosen].T, linestyle="", marker=".", markersize=2.2, color=BLUE, zorder=0.5)
-    axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+    axis.text(1.08, -1.06, "dots: fine-tuned\nlines: exact", ha="right", linespacing=1.3)
+    axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     titled(axis, "(a) ... and in two dimensions", "action 1", "action 2")
 
 
@@ -85,7 +88,7 @@ def lambda_of_budget(axis: Axes, drawn: Mapping[str, Any]) -> None:
     axis.plot(KL_BUDGETS, drawn["trqam"][1], **TRQAM, **POINTS)
     log_log(axis, (0.1, 0.5, 1, 2, 4), (1, 2, 5, 10))
     axis.legend(loc="lower left")
-    titled(axis, r"(b) $\lambda$ finds its closed form", "KL budget, nats per action", r"$\lambda$")
+    titled(axis, r"(b) $\lambda$ finds its closed form", "KL budget, nats per action", r"$\lambda_{\mathrm{eff}}$")
 
 
 def kl_of_budget(axis: Axes, drawn: Mapping[str, Any]) -> None:
@@ -93,18 +96,18 @@ def kl_of_budget(axis: Axes, drawn: Mapping[str, Any]) -> None:
     axis.plot(KL_BUDGETS, KL_BUDGETS, label="budget", **EXACT)
     axis.plot(KL_BUDGETS, drawn["trqam"][0], **{**TRQAM, "label": r"TRQAM: $\lambda$ inside"}, **POINTS)
     axis.plot(KL_BUDGETS, drawn["expected"], color=ORANGE, linewidth=0.9)
-    axis.plot(KL_BUDGETS, drawn["trqam_external"][0], label="KL as a penalty: outside", **OTHER, **POINTS)
+    axis.plot(KL_BUDGETS, drawn["trqam_external"][0], label="KL as a penalty: outside", **OTHER, **BEHIND)
     log_log(axis, (0.1, 0.5, 1, 2, 4), (0.1, 0.5, 1, 2, 4, 8))
     axis.set_ylim(0.07, 60)
     axis.legend(loc="upper left")
-    titled(axis, "(d) Inside, the KL is its budget", "KL budget, nats per action", "realised path KL")
+    titled(axis, "(d) KL inside: on its budget", "KL budget, nats per action", "realised path KL")
 
 
 def planted_error(axis: Axes, drawn: Mapping[str, Any]) -> None:
     """(c) true value against the size of the error, with the KL at its ends."""
     slopes = np.linspace(ERRORS[0], ERRORS[-1], 60)
     axis.axhline(drawn["base"], **DASHED)
-    axis.annotate("BC policy", (ERRORS[-1], drawn["base"]), (0, 3), textcoords="offset points", ha="right", color="0.4")
+    axis.annotate("BC policy", (ERRORS[0], drawn["base"]), (-2, -10), textcoords="offset points", color="0.4")
     for method in METHODS:
         exact = [exact_value(exact_error(slope, method, drawn["budget"])) for slope in slopes]
         axis.plot(slopes, exact, color=METHOD[method]["color"], linewidth=1.2)
@@ -115,21 +118,22 @@ def planted_error(axis: Axes, drawn: Mapping[str, Any]) -> None:
         end = ERRORS[-1], value[-1]
         axis.annotate(text, end, place, textcoords="offset points", ha="right", color=METHOD[method]["color"])
     axis.legend(loc="lower left")
-    titled(axis, "(c) A wrong critic breaks QAM only", "size of the critic's error", "true value")
+    titled(axis, "(c) Critic errors: QAM collapses", "size of the critic's error", "true value")
 
 
 def steps(axis: Axes, drawn: Mapping[str, Any]) -> None:
     """(e) the bias of K steps: closed form as lines, measured as markers."""
-    looks = {"path KL": (BLUE, "o"), "mean": (ORANGE, "s"), "TV": (GREEN, "^")}
-    counts = np.unique(np.geomspace(STEPS[0], STEPS[-1], 40).astype(int))
+    looks = {"path KL": (BLUE, "o"), "shift of the mean": (ORANGE, "s"), "total variation": (GREEN, "^")}
+    places = drawn["counts"]
+    counts = np.unique(np.geomspace(places[0], places[-1], 40).astype(int))
     curves = np.array([expected(int(count)) for count in counts])
     exact, measured = np.array(drawn["exact"]), np.array(drawn["measured"])
     for i, (name, (colour, marker)) in enumerate(looks.items()):
         scale = exact[i] or 1.0  # total variation has no scale but its own
         axis.plot(counts, 100 * np.abs(curves[:, i] - exact[i]) / scale, color=colour, linewidth=1.2)
         bias = 100 * np.abs(measured[:, i] - exact[i]) / scale
-        axis.plot(STEPS, bias, label=name, color=colour, marker=marker, **POINTS)
-    log_log(axis, STEPS, (1, 10, 100))
+        axis.plot(places, bias, label=name, color=colour, marker=marker, **POINTS)
+    log_log(axis, places, (1, 10, 100))
     axis.legend(loc="lower left")
     titled(axis, "(e) The bias of K steps", "K", "bias, %")
 

@@ -58,5 +58,6 @@ def aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
 def cells(row: Row) -> list[str]:
     """`off by` is relative to what K steps give where that is known, otherwise to the exact value, if that is not 0."""
     reference = row.exact if np.isnan(row.on_grid) else row.on_grid
-    off = f"{100 * (row.measured / reference - 1):+.1f} %" if abs(reference) > 0 else ""  # neither 0 nor unknown
+    known = abs(reference) > 0  # neither zero nor NaN
+    off = f"{round(100 * (row.measured / reference - 1), 1) + 0.0:+.1f} %" if known else ""  # + 0.0: no "-0.0"
     return [*row[:3], *("" if np.isnan(value) else f"{value:.3f}" for value in row[3:]), off]

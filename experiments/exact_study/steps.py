@@ -38,7 +38,7 @@ def steps(size: Size, counts: Sequence[int] = STEPS) -> Panel:
         for name, *values in zip(QUANTITIES, EXACT, expected(num_steps), found, strict=True):
             rows.append(Row("e", f"K = {num_steps}", name, *values))
         measured.append(found)
-    return Panel(rows, {"measured": measured, "exact": EXACT})
+    return Panel(rows, {"counts": counts, "measured": measured, "exact": EXACT})
 
 
 def expected(num_steps: int) -> tuple[float, float, float]:
