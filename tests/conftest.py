@@ -57,6 +57,7 @@ SLOW = (
     "test_third_suite.py",
     "experiments/test_robomimic.py",
     "experiments/test_one_command.py",
+    "experiments/test_exact.py",
     "agents/test_invariants.py",
     "agents/test_cgql.py",
     "agents/test_trqam_external.py",
