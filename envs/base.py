@@ -5,11 +5,9 @@ suite imports with its modules, imports JAX or a simulator: worker processes imp
 """
 
 import abc
-import argparse
 import pathlib
-import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -252,13 +250,3 @@ def check_task(domain: Domain, task: int) -> None:
     """UserError unless the domain has the task."""
     if not 1 <= task <= domain.num_tasks:
         raise UserError(f"{domain.name} has no task {task}: its tasks are 1 to {domain.num_tasks}.")
-
-
-class Parser(argparse.ArgumentParser):
-    """For the commands of suites: errors in one line, flags written out."""
-
-    def __init__(self, **options: Any):
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")

@@ -3,7 +3,6 @@
 import sys
 
 from envs import SUITES, Suite, parse_env, suite_of
-from envs.base import Parser
 from envs.downloads import policy_listing
 from trqam_jax import console
 from trqam_jax.errors import UserError
@@ -13,7 +12,7 @@ def hand_over(command: str) -> None:
     """Call the command of the suite that --env names, with this process's arguments; download --list is of all."""
     console.prepare()
     arguments = sys.argv[1:]
-    parser = Parser(prog=f"python -m envs.{command}", add_help=False)
+    parser = console.Parser(prog=f"python -m envs.{command}", add_help=False)
     parser.add_argument("--env", default="")
     parser.add_argument("--list", action="store_true")
     known = parser.parse_known_args(arguments)[0]

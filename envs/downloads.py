@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from envs.base import DataError, Parser, ReleasedPolicies
+from envs.base import DataError, ReleasedPolicies
+from trqam_jax.console import Parser
 from trqam_jax.download import MIRRORS_VARIABLE, PATIENCE, Damage, RemoteFile, companions, fetch_all, mirrors, verify
 from trqam_jax.download import amount as in_words
 from trqam_jax.errors import UserError

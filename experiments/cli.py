@@ -79,16 +79,6 @@ def fail(error: BaseException) -> NoReturn:
     sys.exit(f"error: {error}")
 
 
-class Parser(argparse.ArgumentParser):
-    """For the commands that read results: files beside flags, flags written out, errors in one line."""
-
-    def __init__(self, **options: Any):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")
-
-
 def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """The type of a flag that takes NAME,...: of the names that are known, each once."""
 

@@ -21,7 +21,7 @@ from trqam_jax.backend import keep_compiled_programs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = cli.Parser(description=__doc__)
+    parser = console.Parser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, help="the folder to write to; default: the table alone")
     arguments = parser.parse_args(argv)
     keep_compiled_programs()

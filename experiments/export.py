@@ -20,7 +20,7 @@ from trqam_jax.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.Parser(description=__doc__)
+    parser = console.Parser(description=__doc__)
     parser.add_argument(
         "runs", nargs="+", type=pathlib.Path, metavar="RUNS", help="folders of runs, or parents of some"
     )

@@ -23,7 +23,7 @@ from trqam_jax.errors import UserError, suggest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = cli.Parser(description=__doc__)
+    parser = console.Parser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=pathlib.Path, help="run folders, or folders above them")
     parser.add_argument(
         "--released",

@@ -19,8 +19,8 @@ from trqam_jax.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.Parser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=cli.Parser)
+    parser = console.Parser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=console.Parser)
     export = commands.add_parser("export", help="write a policy's folder")
     export.add_argument("source", type=pathlib.Path, metavar="RUN", help="the folder of a run or of a BC policy")
     export.add_argument("--out", required=True, type=pathlib.Path, help="the folder to make")

@@ -41,7 +41,7 @@ def report(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = cli.Parser(description=__doc__)
+    parser = console.Parser(description=__doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=pathlib.Path, metavar="RUNS", help="run folders, or folders above them")
     add("--out", required=True, type=pathlib.Path, help="the HTML file to write")

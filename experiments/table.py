@@ -27,7 +27,7 @@ from trqam_jax.errors import UserError
 
 def parse(argv: list[str] | None) -> Namespace:
     """The command line, with combinations that mean nothing refused."""
-    parser = cli.Parser(description=__doc__)
+    parser = console.Parser(description=__doc__)
     add = parser.add_argument
     add("runs", nargs="*", type=pathlib.Path, metavar="RUNS", help="folders, or released FILE.pkl")
     add("--format", choices=[*grid.FORMATS, "csv"], default="markdown", help="default: %(default)s")

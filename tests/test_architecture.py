@@ -125,11 +125,17 @@ def test_suites_know_neither_each_other_nor_the_workers_a_suite():
 
 
 def own_flags(tree):
-    """Flags that a module defines: it is a command itself."""
+    """Flags that a module defines: it is a command itself, or what commands parse by."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     first = [call.args[0] for call in calls if call.func.attr == "add_argument" and call.args]
     flags = {one.value for one in first if isinstance(one, ast.Constant) and one.value.startswith("--")}
-    return {*flags, "--help"} if flags else flags
+    parsers = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and "ArgumentParser" in bases_of(node)]
+    return {*flags, "--help"} if flags or parsers else flags
+
+
+def bases_of(node):
+    """The last names of a class's bases."""
+    return {ast.unparse(base).rpartition(".")[2] for base in node.bases}
 
 
 def test_the_library_names_no_command_line_flag():

@@ -1,16 +1,27 @@
-"""Output of commands: what cannot be encoded is replaced, and nobody reading it stops nothing. Imports no JAX."""
+"""Commands' flags and output: what cannot be encoded is replaced, nobody reading it stops nothing. Imports no JAX."""
 
+import argparse
 import codecs
 import errno
 import io
 import os
 import stat
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 _ERRORS = "trqam_jax.replace"
 _PLAIN = {"±": "+-"}
 _NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)  # a closed pipe, a socket
+
+
+class Parser(argparse.ArgumentParser):
+    """For commands with files beside flags: flags are written out, errors are one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}; see --help")
 
 
 def prepare() -> None:

@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from envs.base import Parser, check_task
+from envs.base import check_task
 from envs.ogbench import domains, files
+from trqam_jax.console import Parser
 from trqam_jax.errors import UserError
 from trqam_jax.files import expand
 

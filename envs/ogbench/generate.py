@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import Parser
 from envs.generation import GenerationError, check_at_least, make_once, play_all
 from envs.ogbench import simulators
 from envs.vector.workers import cpu_count
+from trqam_jax.console import Parser
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import expand, replacing
 

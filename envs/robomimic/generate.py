@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import Domain, Parser
+from envs.base import Domain
 from envs.generation import Episode, GenerationError, check_at_least, make_once, play_all
 from envs.robomimic.demonstrators import STYLES, demonstrate
 from envs.robomimic.domains import DOMAINS, OBSERVATION_KEYS, parse
 from envs.robomimic.install import require
 from envs.robomimic.simulators import RobomimicSimulator, env_args
 from envs.vector.workers import cpu_count
+from trqam_jax.console import Parser
 from trqam_jax.errors import UserError
 from trqam_jax.files import expand, replacing
 

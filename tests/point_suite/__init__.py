@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.base import Arrays, DataError, Domain, Parser, Size, StepResult, Suite
+from envs.base import Arrays, DataError, Domain, Size, StepResult, Suite
+from trqam_jax.console import Parser
 
 GOALS = np.array([[0.5, 0.5], [-0.5, 0.5], [0.0, -0.6]], np.float32)  # of tasks 1 to 3
 STEP, NEAR = 0.2, 0.5  # how far an action of length 1 goes, and how near to the goal is near enough

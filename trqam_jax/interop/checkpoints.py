@@ -4,16 +4,16 @@ The result is a BC policy as trqam_jax.checkpoint keeps it: a flow's velocity pa
 The pickle is read by trqam_jax.interop.safe_pickle, which runs nothing that it names.
 """
 
-import argparse
 import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from trqam_jax import checkpoint
+from trqam_jax.console import Parser
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.interop import safe_pickle
 from trqam_jax.types import Params
@@ -103,14 +103,9 @@ def import_checkpoint(
     return params
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = _Parser(prog="python -m trqam_jax.interop.checkpoints", description=(__doc__ or "").split("\n\n")[1])
+    parser = Parser(prog="python -m trqam_jax.interop.checkpoints", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("pickle", type=pathlib.Path, help="a released checkpoint, such as params_300000.pkl")
     parser.add_argument("out", type=pathlib.Path, help="the folder to make")
     parser.add_argument("--network", default="actor_slow", help="the flow to take (default: %(default)s)")

@@ -273,6 +273,13 @@ def test_a_repository_without_the_expected_files_is_one_error(start, tmp_path, m
     assert len(list(find(GIANT, tmp_path, 1).glob("*.npz"))) == 2
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """The first file fails first."""
+    monkeypatch.setattr("trqam_jax.download.AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
 def test_without_network_or_offline_there_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(DataError) as raised:
         find(CUBE, tmp_path)
@@ -288,6 +295,7 @@ def test_without_network_or_offline_there_is_one_line(tmp_path, monkeypatch):
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_page_in_place_of_a_file_is_refused(start, plain, tmp_path, monkeypatch):
     page = start(dict.fromkeys(plain.files, b"<html>Please log in</html>"))
     monkeypatch.setenv("TRQAM_JAX_MIRRORS", page.url)
