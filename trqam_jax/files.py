@@ -159,7 +159,8 @@ def lock_target(target: pathlib.Path) -> contextlib.AbstractContextManager[None]
     """For the one process that makes `target`: others wait, and find it made. The lock is a hidden file beside it."""
 
     def wait(_: str) -> contextlib.AbstractContextManager[None]:
-        print(f"{target}: waiting for another process that makes it", flush=True)
+        # One write, because threads print here: the line and its end in two would mix with another's.
+        print(f"{target}: waiting for another process that makes it\n", end="", flush=True)
         return contextlib.nullcontext()
 
     return lock(target.with_name(f".{target.name}.lock"), wait)
