@@ -1,6 +1,7 @@
 """How JAX compiles and computes: precision of matrix products, what is kept of programs and memory."""
 
 import contextlib
+import contextvars
 import ctypes
 import gc
 import os
@@ -17,6 +18,23 @@ from trqam_jax.errors import UserError
 from trqam_jax.files import cache_folder, check_room, sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target platform", default=None)
+
+
+def target_platform() -> str:
+    """What programs are traced and compiled for: "cpu", "gpu" or "tpu". The device that JAX takes, unless
+    `compiling_for` names another. For code whose best form differs between platforms; its numbers must not."""
+    return _target.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """What is traced inside takes the form for this platform, "cpu", "gpu" or "tpu", which need not be here."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
 
 
 @contextlib.contextmanager
@@ -52,7 +70,7 @@ def compiler_options() -> dict[str, Any]:
     """XLA's, for programs that take seconds to compile: on a CPU the first level of its optimisation. More takes longer
     and makes no update faster. XLA_FLAGS, where it names a level, decides."""
     level = "xla_backend_optimization_level"
-    if jax.default_backend() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
+    if target_platform() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
         return {}
     return {level: 1}
 

@@ -13,7 +13,7 @@ import pytest
 from golden_vectors import Case, Vectors
 
 from experiments.settings import PRECISIONS
-from trqam_jax.backend import compiler_options, matmul_precision
+from trqam_jax.backend import compiler_options, compiling_for, matmul_precision, target_platform
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOISE = {name: name for name in ("flow_x0", "flow_t", "rollout_x0")}
@@ -128,3 +128,11 @@ def test_programs_on_the_cpu_take_the_working_memory_of_those_before():
         return int(subprocess.run([sys.executable, "-c", MEMORY, how], stdout=subprocess.PIPE, **settings).stdout)
 
     assert pages("keep") < 0.2 * pages("return")
+
+
+def test_the_target_platform_is_the_device_or_what_is_compiled_for():
+    assert target_platform() == "cpu"
+    with compiling_for("gpu"):
+        assert target_platform() == "gpu"
+        assert compiler_options() == {}
+    assert target_platform() == "cpu"
