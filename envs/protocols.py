@@ -78,6 +78,25 @@ _PROTOCOLS = (
         },
         {**_ONLINE_ONLY, "online.steps": 10_000, "online.start_training": 1_000},
     ),
+    Protocol(
+        "small",
+        "the small benchmark's (experiments/small.py), for two cores; its numbers are not comparable with any paper's",
+        _SEEDS,
+        {
+            "agent.discount": 0.99,
+            "agent.rho": 0.5,
+            "agent.hidden_dims": SMALL,
+            "agent.num_critics": 2,
+            "agent.learning_rate": 1e-3,
+            "bc.steps": 5_000,
+            "train.batch_size": 128,
+            "train.offline_steps": 6_000,
+            "train.log_interval": 500,
+            "eval.interval": 2_000,
+            "eval.episodes": 25,
+        },
+        {**_ONLINE_ONLY, "online.steps": 6_000, "online.start_training": 1_000},
+    ),
 )
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
 

@@ -50,7 +50,7 @@ SHARED: dict[str, flags.FlagHolder] = {
     "num_seeds": flags.DEFINE_integer(
         "num_seeds", None, "The protocol's first so many seeds: 10001, 20002, ... Default: one."
     ),
-    "protocol": flags.DEFINE_string("protocol", "trqam", "trqam (the paper's), qam (the QAM paper's) or quick."),
+    "protocol": flags.DEFINE_string("protocol", "trqam", "trqam (the paper's), qam (the QAM paper's), quick or small."),
     **{setting.flag: _define(setting) for setting in declarations.flat().values() if setting.flag},
 }
 

@@ -134,6 +134,13 @@ SECTIONS: Mapping[str, Settings] = {
         "episodes": Setting(
             50, "Episodes per evaluation and replica; 0: none.", low=0, effect=Effect.ROWS, flag="eval_episodes"
         ),
+        "bc": Setting(
+            True,
+            "Evaluate the BC policy that a run starts from, too.",
+            effect=Effect.ROWS,
+            flag="eval_bc",
+            since="0.6.0",
+        ),
         "video_episodes": Setting(
             0,
             "Episodes per evaluation and replica to write as GIFs.",

@@ -16,8 +16,11 @@ jobs = json.loads((group / "sweep" / "manifest.json").read_text())["jobs"]
 (job,) = [job for job in jobs if job["argv"] == sys.argv[1:]]
 orders = group.parent / "do.json"
 what = json.loads(orders.read_text()).get(job["name"]) if orders.exists() else None
+place = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+if "TRQAM_JAX_PROCESSORS" in os.environ:
+    place = f"processors:{','.join(map(str, sorted(os.sched_getaffinity(0))))}"
 with (group.parent / "diary").open("a") as diary:
-    diary.write(f"{job['name']} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+    diary.write(f"{job['name']} {place}\n")
 folder = group / job["env"] / f"{job['agent']}-{jobs.index(job)}"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "config.json").write_text(json.dumps(job["settings"]))

@@ -12,6 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # a checko
 
 from experiments.sweeps import logs, manifest
 
+PROCESSORS = "TRQAM_JAX_PROCESSORS"  # environment variable: numbers of the processors that the run may use, as 0,2
+
 
 def become(folder: str, name: str) -> None:
     """Write the output to the job's log, and run it; does not return."""
@@ -21,6 +23,8 @@ def become(folder: str, name: str) -> None:
     os.write(descriptor, os.fsencode(logs.start_line(command)))
     for stream in (1, 2):
         os.dup2(descriptor, stream)
+    if numbers := os.environ.get(PROCESSORS):
+        os.sched_setaffinity(0, map(int, numbers.split(",")))
     os.chdir(sweep.cwd)
     os.execv(command[0], command)
 

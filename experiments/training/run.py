@@ -67,7 +67,7 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
 
         # A run under way has the pretrained policy in its own parameters.
         start = None if resumed else pretrained_policies(config, domain, data, replicas)
-        if start is not None:
+        if start is not None and config.eval.bc:
             policies = make_replicas("bc", BC.config(config), domain, replicas)
             evaluator(load_pretrained(policies, start.velocity), "bc", start.steps)
         if config.agent_name != "bc":

@@ -8,7 +8,7 @@ import sys
 import pytest
 from made_sweeps import ROOT, diary, kinds, order, run, wait_for
 
-from experiments.sweeps import local, states
+from experiments.sweeps import attempt, local, states
 
 
 def test_a_pool_runs_the_cloning_first_and_the_others_after_a_failure(sweep):
@@ -66,10 +66,20 @@ except interrupt.Interrupted as error:
 """
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, [""]), (2, ["0,3", "1"]), (3, ["0", "1", "3"]), (4, [""] * 4)])
+def test_without_gpus_the_processors_are_shared_out_while_there_are_enough(monkeypatch, count, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3})
+    assert [" ".join(place.values()) for place in local.environments(count, [])] == expected
+
+
+def test_a_job_has_its_processors_alone(sweep):
+    run(sweep, [{attempt.PROCESSORS: "0"}])
+    assert {place for _, place in diary(sweep)} == {"processors:0"}
+
+
 @pytest.mark.parametrize(
     ("count", "gpus", "expected"),
     [
-        (2, [], ["", ""]),
         (2, ["0", "1"], ["0", "1"]),
         (2, ["0", "1", "2"], ["0,2", "1"]),
         (3, ["4", "6"], ["4 0.45", "6 0.45", "4 0.45"]),

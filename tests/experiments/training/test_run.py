@@ -185,7 +185,9 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
 
 
 def test_one_policy_per_seed(place):
-    folder = run(make_config(place, "per-seed", overrides={"bc.per_seed": "true"}, num_seeds=2))
+    folder = run(make_config(place, "per-seed", overrides={"bc.per_seed": "true", "eval.bc": "false"}, num_seeds=2))
+    assert {row["phase"] for row in rows(folder, "eval")} == {"offline"}
+    assert "BC policy" not in summarise(folder)
     (cloned,) = folder.parent.glob("cloned-*")
     losses = {row["seed"]: row["flow_loss"] for row in rows(cloned, "train", step=40)}
     assert set(losses) == {"10001", "20002"}

@@ -1,0 +1,125 @@
+"""The small benchmark's sweeps and tables."""
+
+import pytest
+from made_runs import TIMES, write_run
+
+from experiments import small
+from experiments.analysis.rows import read_runs
+from experiments.small_benchmark import design, plan, results
+from experiments.training.csv_rows import CsvWriter
+from trqam_jax.errors import UserError
+
+EVAL = ["env", "task", "agent", "seed", "phase", "step", "episodes", "success", "return", "length", "status", "variant"]
+ENVS = [task.env for task in design.TASKS]
+
+
+def test_every_method_is_tuned_with_the_same_effort():
+    jobs = plan.tuning("/runs", {}).jobs
+    methods = [job for job in jobs.values() if job.agent != "bc"]
+    assert {(job.agent, job.env) for job in methods} == {(agent, env) for agent in design.METHODS for env in ENVS}
+    assert len(methods) == len(design.METHODS) * len(ENVS)
+    assert {job.replicas for job in methods} == {design.VALUES * len(design.TUNING_SEEDS)}
+    assert len({job.updates for job in methods}) == 1
+    assert {job.settings["protocol"] for job in jobs.values()} == {"small"}
+    assert not any(job.settings["eval.bc"] for job in jobs.values())
+
+
+def test_the_comparison_has_seeds_that_the_tuning_has_not_seen():
+    chosen = {(env, agent): {} for env in ENVS for agent in design.METHODS}
+    chosen["cube-single", "trqam"] = {"kl_budget": "0.3"}
+    jobs = plan.comparison("/runs", {}, chosen).jobs
+    methods = {(job.env, job.agent): job for job in jobs.values() if job.agent != "bc"}
+    assert methods.keys() == chosen.keys()
+    for job in methods.values():
+        seeds = set(map(str, job.settings["run.seeds"]))
+        assert len(seeds) == design.NUM_SEEDS
+        assert not seeds & set(design.TUNING_SEEDS)
+    assert methods["cube-single", "trqam"].settings["agent.kl_budget"] == 0.3
+    assert methods["cube-single", "trqam"].settings["tasks"] == [1, 2]
+    # Behaviour cloning does not see the values: one job per domain comes before all others.
+    assert [job.name for job in jobs.values()][: len(ENVS)] == [f"cloning/{env}" for env in ENVS]
+
+
+def tuning_run(folder, success, env="cube-single", agent="trqam", status="ok"):
+    """success: {variant: (seed 1's, seed 2's)}, at the end; before it every value succeeds always."""
+    rows = [
+        {"seed": seed, "variant": variant, "step": step, "success": end if step == 20 else 1.0, "status": status}
+        for step in (10, 20)
+        for variant, ends in success.items()
+        for seed, end in zip((1, 2), ends, strict=True)
+    ]
+    return write_run(folder, rows, agent=agent, env=env, protocol="small", seeds=(1, 2), columns=EVAL)
+
+
+def test_the_value_with_the_greatest_success_at_the_end_is_chosen_and_of_equals_the_first(tmp_path):
+    tuning_run(tmp_path / "a", {"kl_budget=0.1": (0.2, 0.3), "kl_budget=1.0": (0.7, 0.1), "kl_budget=3.0": (0.4, 0.4)})
+    tuning_run(tmp_path / "b", {"inv_temp=1.0": (0.0, 0.0), "inv_temp=3.0": (0.0, 0.0)}, agent="qam")
+    values = results.tuned(read_runs([tmp_path]))
+    chosen = results.choose(values)
+    best = chosen["cube-single", "trqam"]
+    assert best.variant == "kl_budget=1.0"
+    assert (best.success, *best.by_seed) == pytest.approx((40.0, 70.0, 10.0))
+    assert chosen["cube-single", "qam"].variant == "inv_temp=1.0"
+    with pytest.raises(UserError, match=r"not tuned to the end: cgql_linex on cube-single, .*tune first"):
+        results.settings(chosen)
+    grid = results.tuning_grid(values)
+    assert ["TRQAM", "kl_budget=1.0", "40.0 (70, 10)", ""] in grid.body
+
+
+def test_a_value_that_diverged_counts_as_no_success(tmp_path):
+    tuning_run(tmp_path / "a", {"kl_budget=0.1": (1.0, 1.0)}, status="diverged")
+    (value,) = results.tuned(read_runs([tmp_path]))
+    assert value.success == 0
+
+
+def compared_run(folder, env, agent, tasks, success, **settings):
+    """success: {seed: of every task at the end}."""
+    rows = [
+        {"task": task, "seed": seed, "step": step, "success": end * step / 20}
+        for step in (10, 20)
+        for task in tasks
+        for seed, end in success.items()
+    ]
+    rows = [{**row, "env": env} for row in rows]
+    write_run(folder, rows, agent=agent, env=env, protocol="small", seeds=tuple(success), **settings)
+    times = [{"phase": "offline", "step": step, "updates_per_second": 50.0} for step in (10, 20)]
+    CsvWriter(folder / "times.csv", TIMES).write([*times, {"phase": "offline", "step": 20, "eval_seconds": 7.0}])
+
+
+@pytest.fixture
+def compared(tmp_path):
+    for env, tasks in (("cube-single", (1, 2)), ("robomimic-can", (1,))):
+        for agent, success, settings in (
+            ("trqam", {1: 0.6, 2: 0.4}, {"kl_budget": 0.3}),
+            ("qam", {1: 0.5, 2: 0.1}, {"inv_temp": 3.0}),
+        ):
+            compared_run(tmp_path / design.COMPARISON / env / agent, env, agent, tasks, success, **settings)
+    return tmp_path
+
+
+def test_methods_are_compared_seed_by_seed(compared):
+    grids = results.comparison_grids(read_runs([compared]))
+    assert len(grids) == 4
+    first = dict(zip(grids[0].header, grids[0].body[1], strict=True))
+    assert grids[0].body[0][:2] == ["TRQAM", "50.0 ± 14.1"]
+    assert first["method"] == "QAM"
+    assert first["TRQAM minus it"] == "20.0"
+    assert first["95 % interval"] == "[10.0, 30.0]"
+    assert first["value"] == "inv_temp=3.0"
+    # One task of config.json and two seeds at 50 updates/s each: 20 steps are 0.4 s.
+    assert [first[key] for key in ("updates/s", "training, s", "evaluation, s")] == ["100", "0", "7"]
+    assert grids[-1].body[0][:2] == ["TRQAM", "50.0 ± 14.1"]
+
+
+def test_what_lies_there_is_shown(compared, capsys, tmp_path):
+    tuning_run(tmp_path / design.TUNING / "a", {"kl_budget=0.1": (0.2, 0.3)})
+    small.main(["show", f"--out_dir={tmp_path}"])
+    said = capsys.readouterr().out
+    assert "Tuning: success at the end" in said
+    assert "cube-single, task 2" in said
+
+
+def test_without_a_tuning_there_is_nothing_to_compare(tmp_path):
+    with pytest.raises(SystemExit, match="no such folder"):
+        small.main(["compare", f"--out_dir={tmp_path}"])
+    assert not list(tmp_path.iterdir())
