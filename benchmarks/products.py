@@ -1,12 +1,32 @@
 """In which precision a compiled program computes its matrix products, read off its text.
 
-`precisions(compiled.as_text())` says it in XLA's words.
+    python -m benchmarks.products --devices=h100,v5e,cpu --agents=trqam --csv=products.csv
+
+compiles one update of two replicas in every mode of the setting `precision`, for devices that need not be here
+(benchmarks.targets says which packages that takes), and says in XLA's words how it multiplies: see `precisions`.
 """
 
 import collections
+import csv
+import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+import agents
+from benchmarks import targets
+from experiments.settings import PRECISIONS
+from trqam_jax import console
+from trqam_jax.agent_config import AgentConfig
+from trqam_jax.backend import matmul_precision
+from trqam_jax.types import Batch, Spec
+
+REPLICAS, BATCH = 2, 64
+SPEC = Spec(observation_dim=40, action_dim=5, horizon=5)
 
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(?P<name>\S+) = (?P<type>\(.*?\)|\S+) (?P<op>[a-z][\w-]*)\((?P<rest>.*)$")
 _ELEMENT = re.compile(r"\b(f64|f32|f16|bf16|u32|s32|f8\w*)\[")
@@ -93,3 +113,54 @@ def _carried(name: str, program: dict[str, _Instruction]) -> Iterator[_Instructi
         if one.op in _CARRIERS:
             for operand in one.operands:
                 yield from _carried(operand, program)
+
+
+def update_of(agent: str) -> tuple[Any, Any]:
+    """One update of two replicas with small networks, and the shapes of its arguments."""
+    sizes = {"hidden_dims": (256, 256), "num_critics": 4}
+    declared = agents.settings(agent)
+    config = AgentConfig.create(declared, {name: size for name, size in sizes.items() if name in declared})
+    agent_class: Any = agents.AGENTS[agent]
+
+    def arguments() -> Any:
+        keys, rows = jax.random.split(jax.random.key(0), REPLICAS), jnp.zeros((REPLICAS, BATCH))
+        states = jnp.zeros((REPLICAS, BATCH, SPEC.observation_dim))
+        in_episode = jnp.ones((REPLICAS, BATCH, SPEC.horizon))
+        actions = jnp.zeros((REPLICAS, BATCH, SPEC.horizon, SPEC.action_dim))
+        replicas = jax.vmap(lambda key: agent_class.create(key, SPEC, config))(keys)
+        return replicas, Batch(states, actions, rows, rows, in_episode, states), keys
+
+    return jax.vmap(lambda agent, batch, key: agent.update(batch, key)), jax.eval_shape(arguments)
+
+
+def compiled(device: str, agent: str, mode: str) -> dict[str, int]:
+    """The precisions of an agent's update on a device in a mode."""
+    function, arguments = update_of(agent)
+    with targets.compiling(device) as sharding, matmul_precision(mode):
+        program = jax.jit(function).lower(*targets.on(sharding, arguments)).compile()
+    return precisions(program.as_text() or "")
+
+
+def main(_: list[str]) -> None:
+    rows = []
+    for device in FLAGS.devices:
+        for agent in FLAGS.agents:
+            for mode in PRECISIONS:
+                found = compiled(device, agent, mode)
+                rows += [(device, agent, mode, precision, count) for precision, count in found.items()]
+                words = ", ".join(f"{count} {precision}" for precision, count in found.items())
+                print(f"{device} {agent} {mode}: {words}", flush=True)
+    if FLAGS.csv:
+        with pathlib.Path(FLAGS.csv).open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("device", "agent", "precision", "products", "count"))
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    console.prepare()
+    FLAGS = flags.FLAGS
+    flags.DEFINE_list("devices", ["h100", "v5e", "cpu"], "Devices to compile for.")
+    flags.DEFINE_list("agents", ["trqam"], "Methods.")
+    flags.DEFINE_string("csv", "", "Where the rows are written.")
+    app.run(main)

@@ -1,7 +1,7 @@
 """Devices that programs are compiled for without having one.
 
 An H100 needs the packages jax-cuda12-plugin and jax-cuda12-pjrt of jaxlib's version (without CUDA's own libraries), a
-TPU needs libtpu; JAX itself runs on the CPU.
+TPU needs libtpu, which ends the process at a flag in XLA_FLAGS that is a CPU's or a GPU's; JAX itself runs on the CPU.
 """
 
 import contextlib
