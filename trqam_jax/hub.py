@@ -115,7 +115,7 @@ def push(folder: pathlib.Path, repository: str, files: Sequence[str], *, private
 
 @contextlib.contextmanager
 def _patience(seconds: float) -> Iterator[None]:
-    """Requests of huggingface_hub's that name no time wait so long for an answer inside; by itself it waits for ever."""
+    """Requests of huggingface_hub's that name no time wait so long for an answer inside; else they wait for ever."""
     from huggingface_hub import get_session
 
     client = get_session()
