@@ -32,8 +32,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: Numbers by how the operands of products are rounded.
 MODES = ("float32", "tf32", "bf16_x3", "bf16")
 KINDS = ("losses", "gradients", "parameters_1", "parameters_4", "actions")
-#: Draws of the methods whose policies take others than one noise.
-_ACTING = {"fedit": ("policy_noise", "policy_edit_eps")}
+#: Draws of the methods whose files have actions that follow from them alone.
+_ACTING = {
+    **dict.fromkeys(("bam", "fawac", "fbrac", "qam", "qam_edit", "rql", "sqam", "trqam"), ("policy_noise",)),
+    "fedit": ("policy_noise", "policy_edit_eps"),
+}
 
 #: Every program runs once or four times: compiling is what takes time.
 _QUICKLY = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
@@ -113,25 +116,19 @@ def distances(case: Any) -> Iterator[tuple[str, str, float]]:
 
     name, steps = case.agent, f"{case.agent}_steps"
     with mock.patch.object(golden, "assert_close", keep):
-        checks = [("1", golden.check_one_update, (case, name)), ("1", golden.check_gradients, (case, name))]
+        checks: list[tuple[str, Any, tuple[Any, ...]]] = [
+            ("1", golden.check_one_update, (case, name)),
+            ("1", golden.check_gradients, (case, name)),
+        ]
         if (golden.FOLDER / f"{steps}.npz").exists():
             checks.append(("4", golden.check_four_updates, (case, steps)))
-        if _acts_plainly(golden, name):
-            checks.append(("1", golden.check_acting, (case, name, _ACTING.get(name, ("policy_noise",)))))
+        if name in _ACTING:
+            checks.append(("1", golden.check_acting, (case, name, _ACTING[name])))
         for updates, check, arguments in checks:
             found.clear()
             check(*arguments)
             for array, distance in found:
                 yield _kind(array, updates), array, distance
-
-
-def _acts_plainly(golden: Any, name: str) -> bool:
-    """Whether the file has actions, and the policy takes the draws that the check gives it and no other."""
-    if "sample" not in vars(golden.agents.AGENTS[name]):
-        return False
-    arrays = golden.Vectors(name).arrays
-    drawn = {array for array in arrays if array.startswith("noise/policy")}
-    return "out/policy_action" in arrays and drawn == {f"noise/{draw}" for draw in _ACTING.get(name, ("policy_noise",))}
 
 
 def _kind(array: str, updates: str) -> str:
