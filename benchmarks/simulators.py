@@ -21,11 +21,10 @@ from absl import app, flags
 import envs
 from envs.base import SimulatorFactory, TwinFactory
 from envs.vector.simulator import Player, make_players
-from envs.vector.slots import VectorSlots
+from envs.vector.slots import BUILT_SLOTS, TWIN_SLOTS, VectorSlots
 from envs.vector.workers import Workers, cpu_count
 from trqam_jax import console
 
-SLOTS = 8  # of a core, in an evaluation
 STEPS = 50  # that a simulator plays before its memory counts
 DOMAINS = ("cube-double", "scene", "puzzle-4x4", "antmaze-large", "humanoidmaze-medium", "pointmaze-medium")
 
@@ -64,6 +63,11 @@ class Growing:
             player.close()
 
 
+def slots_of(make: SimulatorFactory) -> int:
+    """That a worker of an evaluation has."""
+    return TWIN_SLOTS if isinstance(make, TwinFactory) else BUILT_SLOTS
+
+
 def in_one_worker(domain: envs.Domain, make: SimulatorFactory, count: int) -> dict[str, float]:
     """Of one simulator and of the median of `count` further ones."""
     start = time.perf_counter()
@@ -84,8 +88,8 @@ def in_one_worker(domain: envs.Domain, make: SimulatorFactory, count: int) -> di
 
 
 def of_an_evaluation(domain: envs.Domain, make: SimulatorFactory, cores: int) -> dict[str, float]:
-    """From the start to the first observations of all slots, a processor's workers each with `SLOTS` of them."""
-    start, episodes = time.perf_counter(), SLOTS * cores
+    """From the start to the first observations of all slots, a worker on each core."""
+    start, episodes = time.perf_counter(), slots_of(make) * cores
     with VectorSlots([make], domain.observation_dim, episodes, workers=cores) as slots:
         slots.begin(np.arange(episodes)[None])
         seen = 0
@@ -103,8 +107,9 @@ def measure(name: str, twins: bool) -> dict[str, Any]:
     factory = envs.suite_of(domain).env_factory(domain, domain.default_task)
     make = factory if twins else functools.partial(_build, factory)
     row = in_one_worker(domain, make, FLAGS.further)
-    node = FLAGS.node_cores * (row["first, MiB"] + (SLOTS - 1) * row["further, MiB"]) / 1024
-    built = row["first, s"] + (SLOTS - 1) * row["further, s"]
+    further = slots_of(make) - 1
+    node = FLAGS.node_cores * (row["first, MiB"] + further * row["further, MiB"]) / 1024
+    built = row["first, s"] + further * row["further, s"]
     node_row = {f"{FLAGS.node_cores} cores, GiB": node, f"{FLAGS.node_cores} cores, s": built}
     evaluation = of_an_evaluation(domain, make, FLAGS.workers or cpu_count()) if FLAGS.evaluation else {}
     return {"domain": name, "made": "as twins" if twins else "one by one", **row, **evaluation, **node_row}

@@ -311,9 +311,17 @@ def changes_results(key: str) -> bool:
 def digest(config: ConfigDict, keys: Iterable[str]) -> str:
     """Eight hex digits over the settings of these flat keys.
 
-    One that a later version added does not enter at its default: folders of earlier versions stay valid.
+    One that a later version added does not enter at its default: folders of earlier versions stay valid. For a value
+    that computed something else in an earlier version another name enters, so that they are not.
     """
     known, flat = declared(config.agent_name), flatten(config)
     later = {key for key, setting in known.items() if setting.since and flat[key] == setting.default}
-    kept = {key: flat[key] for key in keys if key not in later}
+    kept = {key: _digested(known.get(key), flat[key]) for key in keys if key not in later}
     return sha256_json(kept)[:8]
+
+
+def _digested(setting: Setting | None, value: Any) -> Any:
+    """What stands for a setting's value in the digest."""
+    if setting is None or not setting.digested:
+        return value
+    return setting.digested.get(value, value)

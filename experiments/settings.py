@@ -18,6 +18,7 @@ SECTIONS: Mapping[str, Settings] = {
             "default",
             "Mode of matrix products on an accelerator; default: the device's own. A CPU computes float32 in all.",
             choices=PRECISIONS,
+            digested={"tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"},  # until 0.5.0 they were others
         ),
     },
     "bc": {

@@ -37,14 +37,30 @@ def compiling_for(platform: str) -> Iterator[None]:
         _target.reset(token)
 
 
+#: The dot algorithms that compute what a mode is called, by platform; None: float32, which a CPU computes whatever is
+#: asked for. JAX's own modes of these names are other ones: on a GPU its bfloat16 is the default, its tensorfloat32
+#: three passes. A TPU multiplies bfloat16 alone; three passes of it have more digits than TF32.
+_ALGORITHMS: dict[str, dict[str, str | None]] = {
+    "tensorfloat32": {"gpu": "TF32_TF32_F32", "tpu": "BF16_BF16_F32_X3", "cpu": None},
+    "bfloat16": {"gpu": "BF16_BF16_F32", "tpu": "BF16_BF16_F32", "cpu": None},
+}
+
+
 @contextlib.contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Matrix products of everything compiled inside are computed with this precision.
+    """Matrix products of everything that this thread compiles inside are computed in this mode.
 
-    name: "default" (what the released code computes: float32 on a CPU, the device's own default on a GPU), "highest"
-    (float32, the reference vectors' mode), or another of JAX's. A CPU computes float32 whatever is asked for.
+    name: "default" (what the released code computes: float32 on a CPU, TF32 on a GPU that has it, one pass of bfloat16
+    on a TPU), "highest" (float32, the reference vectors' mode), "tensorfloat32" or "bfloat16" (operands of so many
+    digits, sums in float32), or another of JAX's. It follows `target_platform`, which is asked once, on entering.
     """
-    with jax.default_matmul_precision(None if name == "default" else name):
+    mode = None if name == "default" else name
+    if name in _ALGORITHMS:
+        platform = target_platform()
+        if platform not in _ALGORITHMS[name]:
+            raise UserError(f"precision={name} on {platform!r}: unknown there, expected default or highest")
+        mode = _ALGORITHMS[name][platform]
+    with jax.default_matmul_precision(mode):
         yield
 
 
@@ -135,6 +151,11 @@ def _explanation(error: Exception) -> str | None:
             f"{setting}JAX cannot use the GPU, whose driver or CUDA libraries do not fit ({text:.200}); update the "
             f"driver (`nvidia-smi` has its version), install JAX for an older one by make JAX=cuda12, or {way_out}"
         )
+    if _ALGORITHM.search(str(error)):
+        return (
+            f"the device has no matrix products of the mode that is asked for ({text:.200}); set precision to "
+            "default or highest"
+        )
     if _BACKEND.search(str(error)):
         return f"{setting}JAX cannot use the device ({text:.200}); {way_out}"
     return None
@@ -150,6 +171,7 @@ _DRIVER = re.compile(
     "driver version is insufficient|cudaErrorInsufficientDriver|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|"
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED|following issues with CUDA components|Outdated|UNSUPPORTED_PTX_VERSION|libcuda"
 )
+_ALGORITHM = re.compile("Unsupported algorithm on the current device|Dot algorithm .* is not supported")
 _BACKEND = re.compile(
     "Unable to initialize backend|failed to initialize|Unknown backend|list of known backends|No visible|"
     "no devices|Could not initialize backend"

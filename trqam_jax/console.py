@@ -5,9 +5,13 @@ import codecs
 import errno
 import io
 import os
+import pathlib
 import stat
 import sys
 from typing import Any, NoReturn
+
+from trqam_jax.errors import UserError
+from trqam_jax.files import expand
 
 _ERRORS = "trqam_jax.replace"
 _PLAIN = {"±": "+-"}
@@ -15,13 +19,22 @@ _NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)  # a closed pipe, a socket
 
 
 class Parser(argparse.ArgumentParser):
-    """For commands with files beside flags: flags are written out, errors are one line."""
+    """For commands with files beside flags: flags are written out, a path's leading ~ is the home folder (shells leave
+    it alone behind a flag's =), errors are one line."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.register("type", pathlib.Path, _path)  # of every argument with this type
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}; see --help")
+
+
+def _path(text: str) -> pathlib.Path:
+    try:
+        return expand(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def prepare() -> None:

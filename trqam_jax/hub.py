@@ -15,6 +15,7 @@ from trqam_jax.files import cache_folder
 
 SCHEME = "hub:"
 LONGEST_SILENCE = 10.0  # seconds that the hub may take to say what it has
+LONGEST_SILENCE_PUSHING = 60.0  # seconds that it may take to keep what it is given
 _NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -96,19 +97,34 @@ def _snapshot(name: Name, patterns: list[str]) -> pathlib.Path:
 def push(folder: pathlib.Path, repository: str, files: Sequence[str], *, private: bool = False) -> tuple[str, Name]:
     """Upload these files of the folder into a model repository, which is made if there is none.
 
-    Returns the repository's address and its name at the new commit.
+    Returns the repository's address and its name at the new commit. UserError, in one line, where the hub refuses or is
+    silent.
     """
     from huggingface_hub import HfApi
 
     name, api = Name.parse(repository), HfApi()
     if name.revision:
         raise UserError(f"{repository}: expected owner/name to push to, without a revision")
-    with _explained(name):
+    with _explained(name), _patience(LONGEST_SILENCE_PUSHING):
         url = api.create_repo(name.repository, private=private or None, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name.repository, folder_path=folder, allow_patterns=list(files), commit_message="Upload a policy"
         )
     return str(url), name._replace(revision=commit.oid)
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Requests of huggingface_hub's that name no time wait so long for an answer inside; else they wait for ever."""
+    from huggingface_hub import get_session
+
+    client = get_session()
+    before = client.timeout
+    client.timeout = seconds
+    try:
+        yield
+    finally:
+        client.timeout = before
 
 
 @contextlib.contextmanager

@@ -38,6 +38,8 @@ class Setting(NamedTuple):
     zero_is_static: bool = False  # zero leaves out a network: it cannot stand beside other values in one process
     online: bool = False  # may have another value in the online phase: --config.online.KEY
     since: str = ""  # version that added it: at its default it does not enter the digest, so older folders stay valid
+    #: What stands in the digest for a value whose results a version changed: runs of before have another folder.
+    digested: Mapping[Any, str] = {}
 
 
 Settings = Mapping[str, Setting]  # by key

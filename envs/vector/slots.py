@@ -20,7 +20,7 @@ from envs.vector.workers import Workers, cpu_count
 
 IDLE = -1  # in place of an episode
 #: About as many slots does a worker have. They keep it busy while the policy is called, and make the calls few.
-TWIN_SLOTS = 8
+TWIN_SLOTS = 24
 BUILT_SLOTS = 8  # of simulators that are built one by one: more would cost too much construction and memory
 
 

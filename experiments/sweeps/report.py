@@ -1,17 +1,17 @@
 """A sweep in words: what it would take, and how far it is."""
 
-import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.sweeps.costs import Cost, costs
 from experiments.sweeps.manifest import Sweep
 from experiments.sweeps.states import State
+from trqam_jax.files import expand
 
 
 def estimate(sweep: Sweep, benchmark: str | None) -> str:
     """The jobs as a table, with hours of training where the file `benchmark` has a measurement."""
-    found = costs(sweep.jobs.values(), pathlib.Path(benchmark)) if benchmark else {}
+    found = costs(sweep.jobs.values(), expand(benchmark)) if benchmark else {}
     rows = [["job", "replicas", "updates of each", "hours", "after"]]
     for name, job in sweep.jobs.items():
         hours = f"{found[name].seconds / 3600:,.1f}" if name in found else "not measured"

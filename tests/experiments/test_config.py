@@ -11,6 +11,7 @@ from odd_names import NAMES, WORST
 import agents
 from experiments import cli
 from experiments import config as configuration
+from experiments.settings import PRECISIONS, SECTIONS
 from experiments.training.replica import replicas_of
 from experiments.training.stages import BC, FINE_TUNING
 from trqam_jax.errors import UserError
@@ -164,6 +165,17 @@ def test_digest_covers_what_changes_a_result_and_nothing_else():
     ]
     assert {digest(**kwargs) for kwargs in same} == {digest()}
     assert len({digest(**kwargs) for kwargs in different} | {digest()}) == len(different) + 1
+
+
+def test_runs_of_before_a_precision_computed_what_it_says_have_another_folder(monkeypatch):
+    """Until 0.5.0 these two were other modes on a GPU; going on in their folders would mix them."""
+    digest = lambda name: FINE_TUNING.digest(resolve(overrides={"precision": name}))
+    now = {name: digest(name) for name in PRECISIONS}
+    assert len(set(now.values())) == len(PRECISIONS)
+    as_before = SECTIONS[""]["precision"]._replace(digested={})
+    monkeypatch.setitem(SECTIONS[""], "precision", as_before)
+    before = {name: digest(name) for name in PRECISIONS}
+    assert {name for name in PRECISIONS if now[name] == before[name]} == {"default", "highest"}
 
 
 def test_digest_covers_the_content_of_data_and_checkpoint():

@@ -1,4 +1,4 @@
-"""Precision of matrix products, and what is kept from program to program: code and memory."""
+"""What is kept from program to program, code and memory, and what programs are compiled for."""
 
 import os
 import pathlib
@@ -7,57 +7,12 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_vectors import Case, Vectors
 
-from experiments.settings import PRECISIONS
-from trqam_jax.backend import compiler_options, compiling_for, matmul_precision, target_platform
+from trqam_jax.backend import compiler_options, compiling_for, target_platform
 
 ROOT = pathlib.Path(__file__).parents[2]
-NOISE = {name: name for name in ("flow_x0", "flow_t", "rollout_x0")}
-CASE = Case("trqam", {"next_action": "next_action_noise", "rollout_eps": "rollout_noise", **NOISE}, {})
-
-#: How far a mode may move the gradients of a TRQAM update from the reference vectors, against each array's largest
-#: entry. A CPU computes float32 in all of them, and stays within the first; the others are three decimal digits of
-#: a product (10 bits of mantissa) and two (7 bits), grown by ten flow steps.
-BOUNDS = {"highest": 1e-5, "default": 0.05, "tensorfloat32": 0.05, "bfloat16": 0.3}
-
-
-def distance(mode):
-    """Largest distance of the gradients from the vectors'."""
-    vectors = Vectors("trqam")
-    agent = vectors.load("trqam", clip_norm=None)
-    with matmul_precision(mode):
-        updated, _ = jax.jit(lambda agent, *rest: agent.step(*rest))(agent, vectors.batch(), vectors.noise(CASE))
-    gradients = jax.tree.map(lambda mu: mu / (1 - 0.9), updated.train.opt_state[0].mu)
-    expected = vectors.tree("grad")
-    far = jax.tree.map(
-        lambda a, b: float(jnp.abs(a - b).max() / jnp.abs(b).max()),
-        gradients,
-        {name: expected[name] for name in gradients},
-    )
-    return max(jax.tree.leaves(far))
-
-
-@pytest.mark.parametrize("mode", PRECISIONS)
-def test_how_far_a_mode_moves_the_reference_vectors(mode, record_property):
-    far = distance(mode)
-    record_property("distance", far)
-    on_cpu = jax.devices()[0].platform == "cpu"
-    assert far < (BOUNDS["highest"] if on_cpu else BOUNDS[mode])
-
-
-def test_a_mode_holds_for_what_is_compiled_inside_and_no_longer():
-    modes = lambda: str(jax.make_jaxpr(jnp.matmul)(np.ones((2, 2)), np.ones((2, 2))))
-    outside = modes()
-    with matmul_precision("bfloat16"):
-        assert modes() != outside
-    with matmul_precision("default"):
-        assert modes() == outside
-    assert modes() == outside
-
 
 CODE = """
 import jax, jax.numpy as jnp

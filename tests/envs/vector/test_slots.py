@@ -1,5 +1,6 @@
 """Evaluation: every episode once, the same whatever the pool, and neighbours that do not matter."""
 
+import functools
 import os
 import signal
 
@@ -38,11 +39,11 @@ def make_slots(domain, tasks, num_episodes, **options):
     return VectorSlots(factories, domain.observation_dim, num_episodes, **options)
 
 
-def play(replicas, workers, num_episodes=5, domain=MAZE, groups=2):
+def play(replicas, workers, num_episodes=5, domain=MAZE, **options):
     seeds = start_seeds([7, 8, 7], "offline", 100, num_episodes)[replicas]
     keys = jax.random.split(jax.random.key(0), 3)[jnp.array(replicas)]
     tasks = [TASKS[r] for r in replicas]
-    with make_slots(domain, tasks, num_episodes, workers=workers, groups=groups) as slots:
+    with make_slots(domain, tasks, num_episodes, workers=workers, **options) as slots:
         agents = Noisy(DIRECTIONS[jnp.array(replicas)])
         return evaluate(agents, slots, seeds, keys), evaluate(agents, slots, seeds, keys)
 
@@ -77,7 +78,7 @@ def test_pool_and_neighbours_change_nothing(together):
 @pytest.mark.parametrize(("workers", "groups"), [(1, 1), (3, 2)])
 def test_workers_and_groups_change_nothing(together, workers, groups):
     """Nor which slot plays an episode: in one worker there are fewer slots than episodes."""
-    episodes, _ = play([0, 1, 2], workers, groups=groups)
+    episodes, _ = play([0, 1, 2], workers, groups=groups, slots_per_worker=8)
     for a, b in zip(together[0], episodes, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -123,6 +124,20 @@ def test_the_number_of_slots_changes_no_bit():
         for some in (slice(i, i + n) for i in range(0, slots, n)):
             alone = policy(agents, observations[:, some], keys, episodes[:, some], episodes[:, some])
             np.testing.assert_array_equal(alone, together[:, some])
+
+
+def test_a_worker_has_more_slots_where_simulators_are_cheap():
+    """60 episodes in one worker: in three rounds of 20 twins, or in eight of 8 simulators that are built one by one."""
+    twins = SUITE.env_factory(MAZE, 1)
+    for make, expected in ((twins, 10), (functools.partial(_build, twins), 4)):
+        with VectorSlots([make], MAZE.observation_dim, 60, workers=1) as slots:
+            slots.begin(np.arange(60)[None])
+            _, observations, _, _ = slots.wait()
+            assert observations.shape == (1, expected, MAZE.observation_dim)  # of one of two groups
+
+
+def _build(factory):
+    return factory()
 
 
 def test_starts_are_of_seed_phase_step_and_episode():

@@ -222,6 +222,15 @@ def test_a_hub_that_fails_or_is_silent_is_asked_once(server, tmp_path, monkeypat
                 hub.fetch(name, ["a"])
 
 
+def test_a_silent_hub_is_not_pushed_to_for_ever(tmp_path, monkeypatch):
+    (tmp_path / "policy.json").write_text("{}")
+    monkeypatch.setattr(hub, "LONGEST_SILENCE_PUSHING", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub_server.use(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path / "home")
+        with pytest.raises(UserError, match="hub:some/policy: the hub cannot be reached"):
+            hub.push(tmp_path, "some/policy", ["policy.json"])
+
+
 def test_a_run_starts_from_what_was_pushed(server, tmp_path, capsys):
     """Export, push, and start from it by name: the same parameters, fingerprint and scaling."""
     domain = envs.DOMAINS["cube-single"]
