@@ -23,6 +23,17 @@ def is_aside(folder: pathlib.Path) -> bool:
     return any(re.match(r"old-\d+-", place.name) for place in (folder, folder.resolve()))
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"section.key": value} of a configuration, as a run has it or as config.json does."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def variant_text(settings: Mapping[str, Any]) -> str:
     """{"inv_temp": 3.0, "kl_budget": 0.5} as the column `variant` has it: the agent's settings first, by name."""
     keys = sorted(settings, key=lambda key: ("." in key, key))

@@ -9,8 +9,6 @@ A frame has the columns of its file, floats exactly as they were written, and th
     total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones, or
                 without any, of a method that is trained online alone, from the protocol's: beside those of other
                 methods, as the QAM paper's release has them
-
-It imports JAX only inside functions, so that the last steps of many runs are read at once.
 """
 
 import csv
@@ -25,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, is_aside, parse_variant, variant_text
+from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, flatten, is_aside, parse_variant, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
@@ -183,8 +181,6 @@ def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
-    from experiments.config import flatten
-
     config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
     config.pop("notes", None)
     return flatten(config)
@@ -205,12 +201,6 @@ def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         differing = [key for key in told if any(other.get(key) != config[key] for other in alike)]
         results.append({key.removeprefix("agent."): config[key] for key in differing})
     return results
-
-
-def last_step(folder: pathlib.Path) -> tuple[str, int] | None:
-    """Phase and step of the last row of the run's train.csv; None before there is one. Imports no JAX."""
-    rows = _read_csv(folder / "train.csv", _is_finished(folder))
-    return None if rows.empty else (rows.phase.iloc[-1], int(rows.step.iloc[-1]))
 
 
 # ---- files

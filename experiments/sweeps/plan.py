@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 import agents
 from experiments import config as configuration
+from experiments.row_format import flatten
 from experiments.sweeps import split
 from experiments.sweeps.manifest import Job, as_json
 from experiments.sweeps.split import Part, Texts
@@ -91,7 +92,7 @@ def _for_agent(request: Request, agent: str) -> Request:
 
 def _claim_folder(folders: dict[tuple, str], job: Job, config: ConfigDict, part: Part) -> None:
     """A UserError if another job is to have the folder of this one. (Inputs in other places may be other data.)"""
-    flat = configuration.flatten(config)
+    flat = flatten(config)
     inputs = [value for key, value in flat.items() if configuration.effect(key) is Effect.LOCATION]
     folder = (config.env, config.agent_name, FINE_TUNING.digest(config), part.name, *inputs)
     if folder in folders:
@@ -175,7 +176,7 @@ def _job(
     train, online = config.train, config.online
     updates = train.offline_steps + online.steps * online.updates_per_step
     own = {"tasks": part.tasks, "run.seeds": part.seeds, "run.part": part.name}
-    settings = {key: value for key, value in configuration.flatten(config).items() if _tells_apart(key)}
+    settings = {key: value for key, value in flatten(config).items() if _tells_apart(key)}
     return Job(
         name=name,
         agent=config.agent_name,
