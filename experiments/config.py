@@ -1,5 +1,6 @@
 """The configuration of a run: declared defaults -> protocol and domain -> command line, then locked."""
 
+import functools
 import itertools
 import os
 import shlex
@@ -285,6 +286,7 @@ def with_fingerprints(config: ConfigDict, *, data: str, checkpoint: str) -> Conf
     return result.lock()
 
 
+@functools.cache
 def effect(key: str) -> Effect:
     """What another value of the setting of this flat key changes; of one that is not declared, the results."""
     if key in ("tasks", "run.seeds"):

@@ -9,6 +9,8 @@ from typing import Any
 PHASES = ("bc", "offline", "online")
 #: The column `status`.
 OK, DIVERGED = "ok", "diverged"
+#: The column `task` where there is none, or only the mean over several is known: suites count theirs from 1.
+NO_TASK = 0
 #: How the folder of a BC stage begins. Folders of earlier versions are named so.
 BC_PREFIX = "cloned"
 

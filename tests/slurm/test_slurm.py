@@ -65,8 +65,8 @@ def test_a_preempted_job_is_requeued_and_leaves_the_rows_of_one_that_was_not(slu
     one = manifest.read(manifest.folder_of(str(tmp_path), "slurm"))
     wait_for(lambda: list((tmp_path / "slurm").glob("cube-single/trqam-*/train.csv")), 240)
     preempting = ask("sbatch", "--parsable", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: not ask("squeue", "--noheader", f"--jobs={preempting.strip()}"), 120)
-    wait_for(lambda: set(kinds(one).values()) == {"done"}, 400)
+    wait_for(lambda: not ask("squeue", "--noheader", f"--jobs={preempting.strip()}"), 300)
+    wait_for(lambda: set(kinds(one).values()) == {"done"}, 1500)
     log = one.log("trqam/cube-single").read_text()
     assert log.count("== start: ") == 2
     assert "interrupted by SIGTERM" in log

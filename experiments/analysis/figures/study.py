@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.analysis.released import ReleasedRun
-from experiments.analysis.rows import DIVERGED, Run, groups, label
+from experiments.analysis.rows import Run, groups, label
+from experiments.row_format import DIVERGED
 from trqam_jax.errors import UserError
 
 
