@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import DeviceFailed, UserError
 from trqam_jax.files import cache_folder, check_room, sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -99,14 +99,16 @@ def find_devices() -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """What JAX raises about devices inside is a UserError that names the way out; other errors pass as they are."""
+    """What JAX raises about devices inside is a UserError that names the way out, DeviceFailed where a device that was
+    there has failed or will not start; other errors pass as they are."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:
         line = _explanation(error)
         if line is None:
             raise
-        raise UserError(line) from error
+        failed = _FAILED.search(str(error)) or ("JAX_PLATFORMS" not in os.environ and line.startswith(_UNUSABLE))
+        raise (DeviceFailed if failed else UserError)(line) from error
 
 
 def _explanation(error: Exception) -> str | None:
@@ -119,6 +121,11 @@ def _explanation(error: Exception) -> str | None:
             return None
         where = "`nvidia-smi` lists GPUs, CUDA_VISIBLE_DEVICES may hide them"
         return f"{setting}there is no such device here ({where}); {way_out}"
+    if _FAILED.search(str(error)):
+        return (
+            f"the device failed ({text:.200}); what was saved before is intact, and the same command goes on from "
+            "there, on another device by CUDA_VISIBLE_DEVICES; `nvidia-smi -q` says what is wrong with this one"
+        )
     if _OF_A_CPU.search(str(error)) and jax.default_backend() == "cpu":
         return (
             f"this machine's memory is full ({text:.200}); train fewer seeds and tasks in one process, or "
@@ -136,7 +143,7 @@ def _explanation(error: Exception) -> str | None:
             f"driver (`nvidia-smi` has its version), install JAX for an older one by make JAX=cuda12, or {way_out}"
         )
     if _BACKEND.search(str(error)):
-        return f"{setting}JAX cannot use the device ({text:.200}); {way_out}"
+        return f"{setting}{_UNUSABLE} ({text:.200}); {way_out}"
     return None
 
 
@@ -144,6 +151,16 @@ def _explanation(error: Exception) -> str | None:
 _MEMORY = re.compile(
     "RESOURCE_EXHAUSTED|OUT_OF_MEMORY|cudaErrorMemoryAllocation|out of memory|"
     "no supported devices found for platform CUDA"
+)
+_UNUSABLE = "JAX cannot use the device"
+#: What takes a device from a process that computes on it: broken memory, a bus or a link that is gone, a kernel that
+#: went astray. CUDA gives the process nothing more, and what is in the device's memory cannot be trusted.
+_FAILED = re.compile(
+    "CUDA_ERROR_(ECC_UNCORRECTABLE|LAUNCH_FAILED|LAUNCH_TIMEOUT|ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION|MISALIGNED_ADDRESS|"
+    "INVALID_ADDRESS_SPACE|INVALID_PC|HARDWARE_STACK_ERROR|NVLINK_UNCORRECTABLE|CONTEXT_IS_DESTROYED|DEINITIALIZED|"
+    "DEVICE_UNAVAILABLE|SYSTEM_NOT_READY|CONTAINED|UNKNOWN)|cudaError(ECCUncorrectable|LaunchFailure|IllegalAddress|"
+    "LaunchTimeout|HardwareStackError|DevicesUnavailable|NvlinkUncorrectable)|CU(BLAS|DNN)_STATUS_EXECUTION_FAILED|"
+    "[Dd]evice (is )?lost|fallen off the bus|uncorrectable ECC|unspecified launch failure|illegal memory access"
 )
 _OF_A_CPU = re.compile("Out of memory allocating")
 _DRIVER = re.compile(

@@ -12,6 +12,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # a checko
 
 from experiments.sweeps import logs, manifest
 
+#: How often a job whose device fails is started, before it is one that has failed.
+MOST = 3
+
 
 def become(folder: str, name: str) -> None:
     """Write the output to the job's log, and run it; does not return."""

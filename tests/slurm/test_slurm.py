@@ -107,6 +107,14 @@ def test_a_job_whose_time_is_over_is_requeued_and_what_comes_after_it_waits(slur
     assert "DUE TO TIME LIMIT" not in log
 
 
+def test_a_job_whose_device_fails_is_requeued_twice_and_has_then_failed(slurm, stand_ins):
+    (stand_ins.folder.parents[1] / "do.json").write_text('{"fql/maze": "broken "}')
+    slurm_engine.submit(stand_ins, [], [], {"time": 30})
+    wait_for(lambda: kinds(stand_ins) == {"fql/maze": "failed", "fql/cube": "waiting"}, 600)
+    log = stand_ins.log("fql/maze").read_text()
+    assert log.count("== start: ") == log.count("== end: status 69") == 3
+
+
 def test_a_cancelled_job_is_not_requeued(slurm, stand_ins):
     slurm_engine.submit(stand_ins, [], [], {"time": 30})
     wait_for(lambda: list(stand_ins.folder.parent.glob("maze/*/under-way")), 60)
