@@ -70,6 +70,7 @@ def planned(argv: list[str]) -> manifest.Sweep:
         flags=given | {"out_dir": str(folder.parents[1]), "group": folder.parent.name},
         overrides=cli.overrides(argv),
         max_replicas=FLAGS.max_replicas,
+        checkpoints=plan.checkpoints(manifest.read(folder).jobs) if manifest.exists(folder) else {},
     )
     return manifest.Sweep(folder, str(MAIN), os.getcwd(), plan.expand(request))
 
