@@ -9,6 +9,7 @@ import pathlib
 import platform
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,7 @@ def keep_compiled_programs() -> None:
     set, says where; otherwise it is the user's cache folder, apart for every kind of processor: a home folder may be
     shared by machines that cannot run each other's code. JAX's own key covers program, versions and flags."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        _say_once_what_is_compiled_anew(os.environ["JAX_COMPILATION_CACHE_DIR"])
         return
     try:
         folder = cache_folder() / "compiled" / _processor()
@@ -64,6 +66,24 @@ def keep_compiled_programs() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    _say_once_what_is_compiled_anew(str(folder))
+
+
+def _say_once_what_is_compiled_anew(folder: str) -> None:
+    """JAX compiles anew what it cannot read back (another process may be writing it), and goes on where it cannot
+    write. It warns of every program: here the first such warning is one line, and the others none."""
+    show, told = warnings.showwarning, set()
+
+    def show_once(message: Warning | str, *place: Any, **more: Any) -> None:
+        match = re.match("Error (reading|writing) persistent compilation cache entry", str(message))
+        if match is None:
+            show(message, *place, **more)
+        elif match[1] not in told:
+            told.add(match[1])
+            what = "is damaged, and compiled anew" if match[1] == "reading" else "cannot be kept"
+            print(f"compiled programs: something in {folder} {what}; remove the folder if this line comes again")
+
+    warnings.showwarning = show_once
 
 
 def compiler_options() -> dict[str, Any]:
