@@ -122,7 +122,8 @@ def _with_meaning(runs: Sequence[Run], table: Table) -> tuple[pd.DataFrame, list
     """The rows with the columns `variant`, `method` and `total_step`, and each run's variants. table: of these runs."""
     rows = table.rows if "variant" in table.rows else table.rows.assign(variant="")
     owner = np.repeat(np.arange(len(runs)), table.sizes)
-    codes, texts = pd.factorize(rows.variant)
+    codes, found = pd.factorize(rows.variant)
+    texts = [str(text) for text in found]
     kinds, kind = np.unique(owner * max(1, len(texts)) + codes, return_inverse=True)
     variants: list[dict[str, dict[str, Any]]] = [{} for _ in runs]
     names, methods = [], []
