@@ -160,10 +160,10 @@ def commands(root: pathlib.Path) -> Iterator[tuple[str, list[str], str]]:
     five, two, seven = (f"--agents={','.join(part)}" for part in (METHODS[:5], METHODS[5:], METHODS))
     jobs, runs = _size(root, "jobs"), _size(root, "runs")
     yield "sweep.py status", ["sweep.py", "status", *where, "--group=jobs"], jobs
-    yield "sweep.py status, all done", ["sweep.py", "status", *where, "--group=runs"], runs
+    yield "sweep.py status of more jobs", ["sweep.py", "status", *where, "--group=runs"], runs
     yield "sweep.py --dry_run", ["sweep.py", *where, "--group=jobs", five, _seeds(4), *again], jobs
-    yield "sweep.py --dry_run, two more methods", ["sweep.py", *where, "--group=jobs", two, _seeds(4), *again], jobs
-    yield "sweep.py, all done", ["sweep.py", *where, "--group=runs", seven, _seeds(8), *again[:-1]], runs
+    yield "sweep.py --dry_run of two more methods", ["sweep.py", *where, "--group=jobs", two, _seeds(4), *again], jobs
+    yield "sweep.py where all is done", ["sweep.py", *where, "--group=runs", seven, _seeds(8), *again[:-1]], runs
     folder = str(root / "runs")
     yield "table.py", ["table.py", folder], runs
     yield "table.py --statistics", ["table.py", folder, "--statistics"], runs
