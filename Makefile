@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CUDA := $(filter-out cpu,$(JAX))
 DEMO := runs/demo
 
-.PHONY: help demo check test lint types install lock clean
+.PHONY: help demo check test lint types install lock lock-upgrade audit clean
 
 help:
 	@echo "make demo     generate data, train a BC policy, fine-tune it with TRQAM, compare the two"
@@ -16,36 +16,51 @@ help:
 	@echo "make test     lint, types and all tests"
 	@echo "make install  only the virtual environment, in $(VENV)"
 	@echo "make lock     write both lock files anew from the ranges of setup.py and requirements-robomimic.in, keeping the"
-	@echo "              versions that still fit"
+	@echo "              versions that still fit; make lock-upgrade takes the newest"
+	@echo "make audit    ask for known vulnerabilities of what is locked; without a network nothing is checked, and it says so"
 	@echo "make clean    remove the virtual environment and the demo's run (not its data)"
 	@echo "Add JAX=cuda13 or JAX=cuda12 for an NVIDIA GPU, ROBOMIMIC=1 for Robomimic's simulators, PYTHON=python3.12 for"
 	@echo "another interpreter."
 
-# requirements.txt is complete, so that pip has nothing to resolve; a GPU's packages come on top.
+# requirements.txt is complete, so that pip has nothing to resolve, and has the digest of every file that it may take. The
+# checkout itself and a GPU's packages, which come on top, have none: pip takes no digest of a folder, and which files of
+# CUDA's fit depends on the driver.
 $(VENV)/installed: requirements.txt setup.py
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'error: Python 3.11 to 3.13 is needed, this is ' + sys.version.split()[0] + '; make PYTHON=python3.12 names another')"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-deps -r requirements.txt
+	$(PIP) --no-deps --require-hashes -r requirements.txt
 	$(PIP) --no-deps -e .
-	$(if $(CUDA),$(PIP) -c requirements.txt "jax[$(CUDA)]")
+	$(if $(CUDA),sed -e 's/ \\$$//' -e '/--hash=/d' requirements.txt > $(VENV)/constraints.txt)
+	$(if $(CUDA),$(PIP) -c $(VENV)/constraints.txt "jax[$(CUDA)]")
 	@touch $@
 
 # Complete, too: robosuite's own list of what it needs is not followed (pyproject.toml says why).
 $(VENV)/installed-robomimic: $(VENV)/installed requirements-robomimic.txt
-	$(PIP) --no-deps -r requirements-robomimic.txt
+	$(PIP) --no-deps --require-hashes -r requirements-robomimic.txt
 	@touch $@
 
 install: $(VENV)/installed $(if $(ROBOMIMIC),$(VENV)/installed-robomimic)
 
+# An environment of its own, so that no tool's packages mix with what is locked.
+LOCK_TOOLS := uv==0.13.9 pip-audit==2.10.1
 LOCK := .venv-lock/bin/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --annotation-style line \
-	--custom-compile-command "make lock" --quiet
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
 
-lock:
+.venv-lock/installed: Makefile
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check $(LOCK_TOOLS)
+	@touch $@
+
+lock-upgrade: LOCK += --upgrade
+lock lock-upgrade: .venv-lock/installed
 	$(LOCK) setup.py --extra dev --output-file requirements.txt
 	$(LOCK) requirements-robomimic.in --constraint requirements.txt --no-emit-package numpy \
 		--output-file requirements-robomimic.txt
+
+# Where pip-audit cannot be installed the script says that nothing was checked.
+audit:
+	@$(MAKE) --quiet .venv-lock/installed PYTHON=$(PYTHON) || true
+	@$(PYTHON) .ci/audit.py requirements.txt requirements-robomimic.txt
 
 demo: install
 	rm -rf $(DEMO)

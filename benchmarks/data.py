@@ -34,7 +34,7 @@ NETWORKS = {(128,) * 3: 50, (512,) * 4: 5}  # hidden_dims: updates in a block, f
 
 def write_shards(source: pathlib.Path, domain: envs.Domain, folder: pathlib.Path, rows: int, shards: int) -> int:
     """Shards of equal size, together of at least `rows` rows; returns how many there are."""
-    with np.load(source) as file:
+    with np.load(source, allow_pickle=False) as file:
         length = len(file["observations"])
         arrays = {key: file[key] for key in file if file[key].shape[:1] == (length,)}
     copies = -(-rows // (shards * length))

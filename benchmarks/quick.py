@@ -20,7 +20,8 @@ import pandas as pd
 from absl import app, flags, logging
 
 import agents
-from experiments.analysis.rows import OK, read_runs
+from experiments.analysis.rows import read_runs
+from experiments.row_format import OK
 from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.versions import versions

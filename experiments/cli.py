@@ -11,12 +11,14 @@ from absl import flags
 
 from experiments import settings as declarations
 from experiments.training.interrupt import Interrupted
-from trqam_jax.errors import UserError, suggest
+from trqam_jax.errors import DeviceFailed, UserError, suggest
 from trqam_jax.settings import Setting, value_type
 from trqam_jax.settings import parse as parse_value
 
 #: The exit status of a run that a signal stopped and that the same command continues (sysexits.h calls it TEMPFAIL).
 EXIT_INTERRUPTED = os.EX_TEMPFAIL
+#: Of a run whose device failed, or would not start: the same command goes on, better on another one (UNAVAILABLE).
+EXIT_DEVICE_FAILED = os.EX_UNAVAILABLE
 
 
 class _Value(flags.ArgumentParser):
@@ -71,6 +73,10 @@ def fail(error: BaseException) -> NoReturn:
     if isinstance(error, Interrupted):
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    if isinstance(error, DeviceFailed):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(EXIT_DEVICE_FAILED)  # at an ordinary exit the device's libraries tidy up, and hang or abort without it
     if isinstance(error, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -91,9 +97,13 @@ def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]
     return parse_names
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Flags as absl reads them; what it does not know must be --config.key=value. For `app.run(flags_parser=...)`."""
-    define_agents_flags(argv[0])
+def parse(argv: list[str], *, agents: bool = True) -> list[str]:
+    """Flags as absl reads them; what it does not know must be --config.key=value. For `app.run(flags_parser=...)`.
+
+    agents: whether those that agents ask for are known; without, JAX is not imported.
+    """
+    if agents:
+        define_agents_flags(argv[0])
     try:
         program, *rest = flags.FLAGS(argv, known_only=True)
         for argument in rest:

@@ -1,5 +1,6 @@
 """The configuration of a run: declared defaults -> protocol and domain -> command line, then locked."""
 
+import functools
 import itertools
 import os
 import shlex
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 import agents
 import envs
 from experiments import settings as declarations
+from experiments.row_format import flatten
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import sha256_json
 from trqam_jax.settings import Effect, Setting, check, parse, value_type
@@ -215,17 +217,6 @@ def _check_together(config: ConfigDict) -> None:
         raise UserError(f"run.part is {config.run.part!r}, expected a piece of a folder's name, without a slash")
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"section.key": value}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, (ConfigDict, dict)):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def as_text(config: ConfigDict) -> str:
     """One line per setting: KEY = VALUE, where a shell takes --config.KEY=VALUE."""
     sources = notes(config)
@@ -295,6 +286,7 @@ def with_fingerprints(config: ConfigDict, *, data: str, checkpoint: str) -> Conf
     return result.lock()
 
 
+@functools.cache
 def effect(key: str) -> Effect:
     """What another value of the setting of this flat key changes; of one that is not declared, the results."""
     if key in ("tasks", "run.seeds"):

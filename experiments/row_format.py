@@ -9,6 +9,8 @@ from typing import Any
 PHASES = ("bc", "offline", "online")
 #: The column `status`.
 OK, DIVERGED = "ok", "diverged"
+#: The column `task` where there is none, or only the mean over several is known: suites count theirs from 1.
+NO_TASK = 0
 #: How the folder of a BC stage begins. Folders of earlier versions are named so.
 BC_PREFIX = "cloned"
 
@@ -21,6 +23,17 @@ def aside(folder: pathlib.Path, number: int) -> pathlib.Path:
 def is_aside(folder: pathlib.Path) -> bool:
     """Whether a run's folder, or what a link of another name leads to, was set aside: its rows are no results."""
     return any(re.match(r"old-\d+-", place.name) for place in (folder, folder.resolve()))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"section.key": value} of a configuration, as a run has it or as config.json does."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def variant_text(settings: Mapping[str, Any]) -> str:

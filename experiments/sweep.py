@@ -10,6 +10,7 @@ Takes the flags of main.py, too: they go to every job. A job is one run of main.
 domain's BC policy is trained once, first. The same command again, or retry, continues what is not done.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -69,18 +70,23 @@ def planned(argv: list[str]) -> manifest.Sweep:
         flags=given | {"out_dir": str(folder.parents[1]), "group": folder.parent.name},
         overrides=cli.overrides(argv),
         max_replicas=FLAGS.max_replicas,
+        checkpoints=plan.checkpoints(manifest.read(folder).jobs) if manifest.exists(folder) else {},
     )
     return manifest.Sweep(folder, str(MAIN), os.getcwd(), plan.expand(request))
 
 
 def main(argv: list[str], command: str) -> int:
     try:
-        from experiments.sweeps import launch, merge, report, slurm, states
+        from experiments.sweeps import report, slurm, states
+
+        if command == "status":
+            sweep = manifest.read(folder_of_sweep())
+            print(report.progress(sweep, states.all_states(sweep, slurm.under_way(sweep))))
+            return 0
+        from experiments.sweeps import launch, merge  # with JAX
 
         sweep = planned(argv) if command == "run" else manifest.read(folder_of_sweep())
-        if command == "status":
-            print(report.progress(sweep, states.all_states(sweep, slurm.under_way(sweep))))
-        elif command == "run" and FLAGS.dry_run:
+        if command == "run" and FLAGS.dry_run:
             merge.merged(sweep)  # names what would not fit
             print(report.estimate(sweep, FLAGS.benchmark))
         elif FLAGS.engine == "slurm":
@@ -98,4 +104,5 @@ if __name__ == "__main__":
     command = named[0] if named else "run"
     if command not in COMMANDS:
         cli.fail(UserError(f"Unknown command {command!r}.{suggest(command, COMMANDS)}"))
-    app.run(lambda argv: main(argv, command), argv=[sys.argv[0], *sys.argv[1 + len(named) :]], flags_parser=cli.parse)
+    parser = functools.partial(cli.parse, agents=command != "status")
+    app.run(lambda argv: main(argv, command), argv=[sys.argv[0], *sys.argv[1 + len(named) :]], flags_parser=parser)

@@ -1,6 +1,7 @@
 """Stands for experiments/main.py in a sweep's tests: leaves what a run would leave, and does as `do.json` has it.
 
-{job's name: what}: "fail", "crash" (killed), "slow" (until a signal; then status 75, and the next start finishes).
+{job's name: what}: "fail", "crash" (killed), "slow" (until a signal; then status 75, and the next start finishes),
+"broken 5" (on the GPU 5 it ends as a run whose device failed).
 """
 
 import json
@@ -26,6 +27,9 @@ folder.mkdir(parents=True, exist_ok=True)
 (folder / "config.json").write_text(json.dumps(job["settings"]))
 if what == "fail":
     sys.exit("error: asked to fail")
+if what == f"broken {os.environ.get('CUDA_VISIBLE_DEVICES', '')}":
+    print("error: the device failed", file=sys.stderr)
+    sys.exit(69)
 if what == "crash":
     os.kill(os.getpid(), signal.SIGKILL)
 if what == "slow" and not (folder / "train.csv").exists():

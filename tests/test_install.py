@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import pathlib
+import re
 import runpy
 import sys
 import tomllib
@@ -21,8 +22,8 @@ WAY_OUT = "`make lock` writes the lock files anew"
 
 def lines(name):
     """The requirements in a file."""
-    texts = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    return [Requirement(text) for text in texts if text]
+    texts = [line.partition("#")[0].strip(" \\") for line in (ROOT / name).read_text().splitlines()]
+    return [Requirement(text) for text in texts if text and not text.startswith("--hash=")]
 
 
 def locked(python, name=LOCK):
@@ -119,6 +120,14 @@ def test_the_lock_serves_everybody(name):
     assert "://" not in text
     assert not [line for line in text.splitlines() if line.startswith("-")]
     assert not [package for package in locked(PYTHONS[0], name) if package.startswith(("nvidia", "jax-cuda"))]
+
+
+@pytest.mark.parametrize("name", [LOCK, ROBOMIMIC])
+def test_every_locked_file_has_its_digest(name):
+    """A line of the lock goes on, up to a comment, with nothing but digests: pip takes no file that has another."""
+    text = (ROOT / name).read_text()
+    entries = re.findall(r"^[a-z][^\n]*(?:\\\n    --hash=sha256:[0-9a-f]{64} ?)+$", text, re.MULTILINE)
+    assert len(entries) == len(lines(name)) > 5
 
 
 @pytest.mark.parametrize("python", PYTHONS)

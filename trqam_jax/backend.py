@@ -9,12 +9,13 @@ import pathlib
 import platform
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import DeviceFailed, UserError
 from trqam_jax.files import cache_folder, check_room, sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -69,6 +70,7 @@ def keep_compiled_programs() -> None:
     set, says where; otherwise it is the user's cache folder, apart for every kind of processor: a home folder may be
     shared by machines that cannot run each other's code. JAX's own key covers program, versions and flags."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        _say_once_what_is_compiled_anew(os.environ["JAX_COMPILATION_CACHE_DIR"])
         return
     try:
         folder = cache_folder() / "compiled" / _processor()
@@ -80,6 +82,24 @@ def keep_compiled_programs() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    _say_once_what_is_compiled_anew(str(folder))
+
+
+def _say_once_what_is_compiled_anew(folder: str) -> None:
+    """JAX compiles anew what it cannot read back (another process may be writing it), and goes on where it cannot
+    write. It warns of every program: here the first such warning is one line, and the others none."""
+    show, told = warnings.showwarning, set()
+
+    def show_once(message: Warning | str, *place: Any, **more: Any) -> None:
+        match = re.match("Error (reading|writing) persistent compilation cache entry", str(message))
+        if match is None:
+            show(message, *place, **more)
+        elif match[1] not in told:
+            told.add(match[1])
+            what = "is damaged, and compiled anew" if match[1] == "reading" else "cannot be kept"
+            print(f"compiled programs: something in {folder} {what}; remove the folder if this line comes again")
+
+    warnings.showwarning = show_once
 
 
 def compiler_options() -> dict[str, Any]:
@@ -115,14 +135,16 @@ def find_devices() -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """What JAX raises about devices inside is a UserError that names the way out; other errors pass as they are."""
+    """What JAX raises about devices inside is a UserError that names the way out, DeviceFailed where a device that was
+    there has failed or will not start; other errors pass as they are."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:
         line = _explanation(error)
         if line is None:
             raise
-        raise UserError(line) from error
+        failed = _FAILED.search(str(error)) or ("JAX_PLATFORMS" not in os.environ and line.startswith(_UNUSABLE))
+        raise (DeviceFailed if failed else UserError)(line) from error
 
 
 def _explanation(error: Exception) -> str | None:
@@ -135,6 +157,11 @@ def _explanation(error: Exception) -> str | None:
             return None
         where = "`nvidia-smi` lists GPUs, CUDA_VISIBLE_DEVICES may hide them"
         return f"{setting}there is no such device here ({where}); {way_out}"
+    if _FAILED.search(str(error)):
+        return (
+            f"the device failed ({text:.200}); what was saved before is intact, and the same command goes on from "
+            "there, on another device by CUDA_VISIBLE_DEVICES; `nvidia-smi -q` says what is wrong with this one"
+        )
     if _OF_A_CPU.search(str(error)) and jax.default_backend() == "cpu":
         return (
             f"this machine's memory is full ({text:.200}); train fewer seeds and tasks in one process, or "
@@ -157,7 +184,7 @@ def _explanation(error: Exception) -> str | None:
             "default or highest"
         )
     if _BACKEND.search(str(error)):
-        return f"{setting}JAX cannot use the device ({text:.200}); {way_out}"
+        return f"{setting}{_UNUSABLE} ({text:.200}); {way_out}"
     return None
 
 
@@ -165,6 +192,16 @@ def _explanation(error: Exception) -> str | None:
 _MEMORY = re.compile(
     "RESOURCE_EXHAUSTED|OUT_OF_MEMORY|cudaErrorMemoryAllocation|out of memory|"
     "no supported devices found for platform CUDA"
+)
+_UNUSABLE = "JAX cannot use the device"
+#: What takes a device from a process that computes on it: broken memory, a bus or a link that is gone, a kernel that
+#: went astray. CUDA gives the process nothing more, and what is in the device's memory cannot be trusted.
+_FAILED = re.compile(
+    "CUDA_ERROR_(ECC_UNCORRECTABLE|LAUNCH_FAILED|LAUNCH_TIMEOUT|ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION|MISALIGNED_ADDRESS|"
+    "INVALID_ADDRESS_SPACE|INVALID_PC|HARDWARE_STACK_ERROR|NVLINK_UNCORRECTABLE|CONTEXT_IS_DESTROYED|DEINITIALIZED|"
+    "DEVICE_UNAVAILABLE|SYSTEM_NOT_READY|CONTAINED|UNKNOWN)|cudaError(ECCUncorrectable|LaunchFailure|IllegalAddress|"
+    "LaunchTimeout|HardwareStackError|DevicesUnavailable|NvlinkUncorrectable)|CU(BLAS|DNN)_STATUS_EXECUTION_FAILED|"
+    "[Dd]evice (is )?lost|fallen off the bus|uncorrectable ECC|unspecified launch failure|illegal memory access"
 )
 _OF_A_CPU = re.compile("Out of memory allocating")
 _DRIVER = re.compile(

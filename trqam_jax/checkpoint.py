@@ -59,6 +59,8 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         sync(path.parent)
     except (OSError, ValueError, RuntimeError) as error:  # what a full disk is here, and in orbax's storage
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, jax.errors.JaxRuntimeError):  # the device that the arrays were to come from
+            raise
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise UserError(f"{path}: the checkpoint cannot be written ({reason}); {MAKE_ROOM}") from error
     shutil.rmtree(replaced, ignore_errors=True)

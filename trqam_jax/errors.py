@@ -7,6 +7,10 @@ class UserError(ValueError):
     """Bad input. Its single line names the value, what was expected and the way out; main prints no traceback."""
 
 
+class DeviceFailed(UserError):
+    """A device has failed, or cannot be used: no fault of what it was asked for, which another device may do."""
+
+
 def suggest(name: str, choices: Iterable[str]) -> str:
     """The nearest choice, if one is near, and all of them, as the end of an error message."""
     import difflib

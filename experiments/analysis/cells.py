@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 import envs
-from experiments.analysis.rows import DIVERGED, MISSING, NO_TASK, OK, REPLICA, Source, groups
+from experiments.analysis.rows import MISSING, REPLICA, Source, groups
+from experiments.row_format import DIVERGED, NO_TASK, OK
 from trqam_jax.errors import UserError
 
 ALL = "all"
@@ -129,10 +130,12 @@ def values(source: Source, choice: Choice) -> pd.DataFrame:
     used = evaluated[evaluated.step <= step].merge(reached, on=REPLICA).sort_values("step", kind="stable")
     if choice.value != "best":
         used = _last(used, choice.last if choice.value == "last_k" else 1, step)
-    counted = used.groupby(REPLICA, sort=False).agg(
-        success=("success", "max" if choice.value == "best" else "mean"),
-        status=("status", lambda status: OK if (status == OK).all() else DIVERGED),
+    counted = (
+        (used.assign(status=used.status != OK))
+        .groupby(REPLICA, sort=False)
+        .agg(success=("success", "max" if choice.value == "best" else "mean"), status=("status", "any"))
     )
+    counted["status"] = counted.status.map({False: OK, True: DIVERGED})
     ends = evaluated.groupby(REPLICA, sort=False).step.max().rename("end")
     replicas = source.rows[REPLICA].drop_duplicates().join(counted, on=REPLICA).join(ends, on=REPLICA)
     return replicas.fillna({"status": MISSING, "end": 0}).astype({"end": int}).reset_index(drop=True)

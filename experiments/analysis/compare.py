@@ -5,7 +5,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from experiments.analysis.rows import OK, Run, groups
+from experiments.analysis.rows import Run, groups
+from experiments.row_format import OK
 from trqam_jax.errors import UserError
 from trqam_jax.stats import paired_difference, probability_of_improvement
 

@@ -15,20 +15,8 @@ import pandas as pd
 
 import envs
 from experiments.analysis.cells import ALL, benchmarks, parse_scope, scope
-from experiments.analysis.rows import (
-    MISSING,
-    NO_TASK,
-    OK,
-    REPLICA,
-    Run,
-    Source,
-    groups,
-    label,
-    mixtures,
-    name_unfinished,
-    sources,
-)
-from experiments.row_format import PHASES, variant_text
+from experiments.analysis.rows import MISSING, REPLICA, Run, Source, groups, label, mixtures, name_unfinished, sources
+from experiments.row_format import NO_TASK, OK, PHASES, variant_text
 from trqam_jax import download
 from trqam_jax.errors import UserError
 from trqam_jax.files import cache_folder

@@ -9,36 +9,24 @@ A frame has the columns of its file, floats exactly as they were written, and th
     total_step  updates since behaviour cloning (0 in its rows): online steps count on from the run's offline ones, or
                 without any, of a method that is trained online alone, from the protocol's: beside those of other
                 methods, as the QAM paper's release has them
-
-It imports JAX only inside functions, so that the last steps of many runs are read at once.
 """
 
-import csv
-import io
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from experiments.row_format import BC_PREFIX, DIVERGED, OK, PHASES, is_aside, parse_variant, variant_text
+from experiments.analysis.row_files import Table, read_tables
+from experiments.row_format import BC_PREFIX, OK, flatten, is_aside, parse_variant, variant_text
 from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
-NO_TASK = 0  # suites count their tasks from 1
-_EARLIER = {"frozen": DIVERGED}  # as the column `status` of version 0.1 has it
 MISSING = "missing"  # of a released file: not evaluated at this step
-
-_TEXTS = ("env", "agent", "phase", "status", "variant")
-_INTEGERS = ("task", "seed", "step", "episodes")
-_NEEDED = {
-    "train.csv": ("task", "seed", "phase", "step"),
-    "eval.csv": ("env", "task", "agent", "seed", "phase", "step", "success", "status"),
-}
 
 #: As the papers spell them, where that is not the agent's name in capitals.
 METHODS = {
@@ -70,6 +58,7 @@ class Run:
     versions: Mapping[str, str]
     finished: bool
     differing: Mapping[str, Any]  # settings in which it differs from the other runs of its agent, domain and protocol
+    tables: "_Tables" = field(repr=False)  # of the runs that were read with it, itself among them
 
     @property
     def agent(self) -> str:
@@ -84,45 +73,78 @@ class Run:
         own = self.config["train.offline_steps"]
         return own or usual_offline_steps(self.agent, self.config["protocol"])
 
-    @cached_property
+    @property
     def eval(self) -> pd.DataFrame:
         """One row per evaluation and replica."""
-        return self._with_meaning(self._evals)
+        return self.tables.of(self, "eval.csv").rows
 
-    @cached_property
+    @property
     def train(self) -> pd.DataFrame:
         """One row per interval of training and replica: means over its updates. Empty before the first is over."""
-        return self._with_meaning(self._read("train.csv"))
+        return self.tables.of(self, "train.csv").rows
 
-    @cached_property
+    @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """For every text of the column `variant` of `eval` the settings that it names."""
-        return {variant_text(settings): settings for settings in self._settings(self._evals).values()}
+        return self.tables.of(self, "eval.csv").variants
 
-    @cached_property
-    def _evals(self) -> pd.DataFrame:
-        return self._read("eval.csv")
 
-    def _read(self, name: str) -> pd.DataFrame:
-        rows = _read_csv(self.folder / name, self.finished)
-        return rows if "variant" in rows else rows.assign(variant="")
+class _Rows(NamedTuple):
+    """A run's rows, and for every text of their column `variant` the settings that it names."""
 
-    def _settings(self, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-        """For every text of the file's column `variant` what it names, and what sets the run apart from others."""
-        return {text: {**self.differing, **parse_variant(text)} for text in rows.variant.unique()}
+    rows: pd.DataFrame
+    variants: dict[str, dict[str, Any]]
 
-    def _with_meaning(self, rows: pd.DataFrame) -> pd.DataFrame:
-        settings = self._settings(rows)
-        return rows.assign(
-            variant=rows.variant.map({text: variant_text(own) for text, own in settings.items()}).astype(str),
-            method=rows.variant.map({text: label(self.agent, own) for text, own in settings.items()}).astype(str),
-            total_step=rows.step.where(rows.phase != "bc", 0) + self.offline_steps * (rows.phase == "online"),
-        )
+
+class _Tables:
+    """The tables of runs that were found together, each read for all of them when one of them is asked for it: a frame
+    takes pandas milliseconds, however short it is."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self._read: dict[str, dict[Run, _Rows]] = {}
+
+    def of(self, run: Run, name: str) -> _Rows:
+        """The run's table of this name."""
+        if name not in self._read:
+            self._read[name] = dict(self._read_all(name))
+        return self._read[name][run]
+
+    def _read_all(self, name: str) -> Iterator[tuple[Run, _Rows]]:
+        for table in read_tables([(run.folder / name, run.finished) for run in self.runs]):
+            runs = [self.runs[number] for number in table.files]
+            rows, variants = _with_meaning(runs, table)
+            for run, own, some in zip(runs, table.parts(rows), variants, strict=True):
+                yield run, _Rows(own, some)
+
+
+def _with_meaning(runs: Sequence[Run], table: Table) -> tuple[pd.DataFrame, list[dict[str, dict[str, Any]]]]:
+    """The rows with the columns `variant`, `method` and `total_step`, and each run's variants. table: of these runs."""
+    rows = table.rows if "variant" in table.rows else table.rows.assign(variant="")
+    owner = np.repeat(np.arange(len(runs)), table.sizes)
+    codes, found = pd.factorize(rows.variant)
+    texts = [str(text) for text in found]
+    kinds, kind = np.unique(owner * max(1, len(texts)) + codes, return_inverse=True)
+    variants: list[dict[str, dict[str, Any]]] = [{} for _ in runs]
+    names, methods = [], []
+    for which, code in zip(*np.divmod(kinds, max(1, len(texts))), strict=True):
+        settings = {**runs[which].differing, **parse_variant(texts[code])}
+        names.append(variant_text(settings))
+        methods.append(label(runs[which].agent, settings))
+        variants[which][names[-1]] = settings
+    offline = np.array([run.offline_steps for run in runs], int)[owner]
+    own = {
+        "variant": pd.Series(np.array(names, object)[kind], rows.index, dtype="str"),
+        "method": pd.Series(np.array(methods, object)[kind], rows.index, dtype="str"),
+        "total_step": rows.step.where(rows.phase != "bc", 0) + offline * (rows.phase == "online"),
+    }
+    return rows.assign(**own), variants
 
 
 def read_run(folder: pathlib.Path) -> Run:
     """The run in this folder, alone: `variant` and `method` name only what it sweeps itself."""
-    return _run(folder, _read_config(folder), {})
+    (run,) = _runs([folder], [_read_config(folder)], [{}])
+    return run
 
 
 def read_runs(paths: Iterable[pathlib.Path]) -> list[Run]:
@@ -133,15 +155,19 @@ def read_runs(paths: Iterable[pathlib.Path]) -> list[Run]:
     """
     folders = _find(paths)
     configs = [_read_config(folder) for folder in folders]
-    differing = _differences(configs)
-    return [_run(*parts) for parts in zip(folders, configs, differing, strict=True)]
+    return _runs(folders, configs, _differences(configs))
 
 
-def _run(folder: pathlib.Path, config: dict[str, Any], differing: dict[str, Any]) -> Run:
-    versions = read_json(folder / "versions.json", ("trqam_jax", "jax"))
-    run = Run(folder, config, versions, _is_finished(folder), differing)
-    _ = run.eval  # damage is named when runs are read, not when something is made of them
-    return run
+def _runs(
+    folders: Sequence[pathlib.Path], configs: Sequence[dict[str, Any]], differing: Sequence[dict[str, Any]]
+) -> list[Run]:
+    tables = _Tables()
+    for folder, config, own in zip(folders, configs, differing, strict=True):
+        versions = read_json(folder / "versions.json", ("trqam_jax", "jax"))
+        tables.runs.append(Run(folder, config, versions, (folder / "DONE").exists(), own, tables))
+    for run in tables.runs[:1]:
+        _ = run.eval  # damage is named when runs are read, not when something is made of them
+    return list(tables.runs)
 
 
 def _find(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -183,8 +209,6 @@ def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
-    from experiments.config import flatten
-
     config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
     config.pop("notes", None)
     return flatten(config)
@@ -197,91 +221,18 @@ def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     from experiments.config import changes_results, swept
 
-    kinds = [(config["agent_name"], config["env"], config["protocol"]) for config in configs]
-    results = []
-    for kind, config in zip(kinds, configs, strict=True):
-        alike = [other for other_kind, other in zip(kinds, configs, strict=True) if other_kind == kind]
-        told = [key for key in config if changes_results(key) and key not in swept(config)]
-        differing = [key for key in told if any(other.get(key) != config[key] for other in alike)]
-        results.append({key.removeprefix("agent."): config[key] for key in differing})
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for number, config in enumerate(configs):
+        alike.setdefault((config["agent_name"], config["env"], config["protocol"]), []).append(number)
+    results: list[dict[str, Any]] = [{} for _ in configs]
+    for numbers in alike.values():
+        own = [configs[number] for number in numbers]
+        told = filter(changes_results, dict.fromkeys(key for config in own for key in config))
+        differing = [key for key in told if any(config.get(key) != own[0].get(key) for config in own)]
+        for number, config in zip(numbers, own, strict=True):
+            names = config.keys() & set(differing) - swept(config).keys()
+            results[number] = {key.removeprefix("agent."): config[key] for key in differing if key in names}
     return results
-
-
-def last_step(folder: pathlib.Path) -> tuple[str, int] | None:
-    """Phase and step of the last row of the run's train.csv; None before there is one. Imports no JAX."""
-    rows = _read_csv(folder / "train.csv", _is_finished(folder))
-    return None if rows.empty else (rows.phase.iloc[-1], int(rows.step.iloc[-1]))
-
-
-# ---- files
-
-
-def _is_finished(folder: pathlib.Path) -> bool:
-    return (folder / "DONE").exists()
-
-
-def _read_csv(path: pathlib.Path, finished: bool) -> pd.DataFrame:
-    """The file's typed rows; none if it is not there yet. A UserError names the file and the line that is damaged."""
-    try:
-        text = _whole_lines(path, finished) or ",".join(_NEEDED[path.name]) + "\n"
-        lines = [(number, fields) for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1) if fields]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: damaged, no CSV ({error})") from None
-    (_, columns), *lines = lines
-    if missing := [column for column in _NEEDED[path.name] if column not in columns]:
-        raise UserError(f"{path}: damaged, it has no column {', '.join(missing)}")
-    # pandas would fill up a line that is too short.
-    torn = next(((number, fields) for number, fields in lines if len(fields) != len(columns)), None)
-    rows = None if torn else _typed(text, columns)
-    if rows is None or not rows.phase.isin(PHASES).all():
-        number, fields = torn or next((n, fields) for n, fields in lines if not _is_sound(columns, fields))
-        raise UserError(f"{path}: damaged in line {number}: {','.join(fields)!r:.120}")
-    return rows
-
-
-def _whole_lines(path: pathlib.Path, finished: bool) -> str:
-    """While a run goes on its last line may be half written: it is left out."""
-    data = path.read_bytes() if path.exists() else b""
-    return (data if finished else data[: data.rfind(b"\n") + 1]).decode()
-
-
-def _typed(text: str, columns: list[str]) -> pd.DataFrame | None:
-    """None if a number is none. A float that was left empty is nan; others are exact (as pandas reads since 3.1)."""
-    types = {column: "str" if column in _TEXTS else "Int64" if column in _INTEGERS else "float64" for column in columns}
-    try:
-        rows = pd.read_csv(
-            io.StringIO(text),
-            dtype=types,
-            index_col=False,
-            keep_default_na=False,  # a text may be "None"
-            na_values={column: ["", "nan"] for column in columns if column not in _TEXTS},
-        )
-        rows["task"] = rows.task.fillna(NO_TASK)
-        if "status" in columns:
-            rows["status"] = rows.status.replace(_EARLIER)
-        for variant in rows.variant.unique() if "variant" in rows else ():
-            parse_variant(variant)
-        return rows.astype({column: "int64" for column in columns if column in _INTEGERS})
-    except ValueError:
-        return None
-
-
-def _is_sound(columns: list[str], fields: list[str]) -> bool:
-    """Whether a line can be read: the slow way, for the message."""
-    row = dict(zip(columns, fields, strict=True))
-    if row["phase"] not in PHASES:
-        return False
-    try:
-        for column, field in row.items():
-            if column in _INTEGERS and not (column == "task" and not field):
-                int(field)
-            elif column == "variant":
-                parse_variant(field)
-            elif column not in (*_TEXTS, "task") and field:
-                float(field)
-    except ValueError:
-        return False
-    return True
 
 
 def groups(rows: pd.DataFrame, by: str | list[str], *, sort: bool = False) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -320,7 +271,8 @@ def sources(runs: list[Run], phase: str) -> list[Source]:
     result = []
     for protocol in dict.fromkeys(run.config["protocol"] for run in runs):
         own = [run for run in runs if run.config["protocol"] == protocol]
-        evals = pd.concat([run.eval.assign(folder=str(run.folder)) for run in own], ignore_index=True)
+        evals = pd.concat([run.eval for run in own], ignore_index=True)
+        evals["folder"] = np.repeat([str(run.folder) for run in own], [len(run.eval) for run in own])
         evals["step"] = evals.total_step.where(evals.phase != "bc", evals.step)
         evals = _without_copies(evals)
         _check_fractions(evals)

@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.analysis.cells import Choice, scope, values
 from experiments.analysis.grid import Grid
-from experiments.analysis.rows import NO_TASK, OK, Source, groups
+from experiments.analysis.rows import Source, groups
+from experiments.row_format import NO_TASK, OK
 from trqam_jax import stats
 
 RESAMPLES = 2_000

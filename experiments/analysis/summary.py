@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.rows import OK, Run, groups, read_run
+from experiments.analysis.rows import Run, groups, read_run
+from experiments.row_format import OK
 
 
 def summarise(folder: pathlib.Path) -> str:

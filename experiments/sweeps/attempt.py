@@ -13,6 +13,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # a checko
 from experiments.sweeps import logs, manifest
 
 PROCESSORS = "TRQAM_JAX_PROCESSORS"  # environment variable: numbers of the processors that the run may use, as 0,2
+#: How often a job whose device fails is started, before it is one that has failed.
+MOST = 3
 
 
 def become(folder: str, name: str) -> None:

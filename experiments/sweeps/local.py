@@ -1,20 +1,23 @@
 """The jobs of a sweep on this machine, some at a time. Imports no JAX."""
 
+import dataclasses
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from experiments.cli import EXIT_INTERRUPTED
+from experiments.cli import EXIT_DEVICE_FAILED, EXIT_INTERRUPTED
 from experiments.sweeps import attempt, logs
 from experiments.sweeps.manifest import Job, Sweep
 from experiments.training import interrupt
 
 POLL_SECONDS = 0.1
-ENDS = {0: "done", EXIT_INTERRUPTED: "interrupted"}  # by exit status
+ENDS = {0: "done", EXIT_INTERRUPTED: "interrupted", EXIT_DEVICE_FAILED: "its device failed:"}  # by exit status
+MOST_FAILURES = 2  # of a device, in a row, before it gets no further job
 Say = Callable[[str], None]
 Environment = Mapping[str, str]
 
@@ -51,8 +54,10 @@ def environments(count: int, gpus: Sequence[str]) -> list[dict[str, str]]:
 def run(sweep: Sweep, done: Collection[str], environments: Sequence[Environment], say: Say) -> None:
     """Run the sweep's jobs, as many at a time as there are environments, each after the jobs that it names.
 
-    done: names of jobs that need not run. One that fails stops none but those that come after it. A signal makes all
-    of them checkpoint and stop, and raises Interrupted when they have.
+    done: names of jobs that need not run. One that fails stops none but those that come after it. One whose device
+    failed is started again behind the others, until it has been MOST times; an environment whose device failed
+    MOST_FAILURES times in a row gets no further job. A signal makes all of them checkpoint and stop, and raises
+    Interrupted when they have.
     """
     pool = _Pool(sweep, done, environments, say)
     with interrupt.watched():
@@ -62,32 +67,45 @@ def run(sweep: Sweep, done: Collection[str], environments: Sequence[Environment]
             pool.start_ready()
             time.sleep(POLL_SECONDS)
             pool.collect_ended()
+    pool.say_what_waits()
+
+
+@dataclasses.dataclass
+class _Place:
+    """Where one job at a time can run."""
+
+    environment: Environment
+    failures: int = 0  # of its device, since a job came to its end there
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.environment.items())
 
 
 class _Pool:
-    """Jobs that wait, that run, and that are done, and the environments that are free."""
+    """Jobs that wait, that run, and that are done, and the places that are free."""
 
     def __init__(self, sweep: Sweep, done: Collection[str], environments: Sequence[Environment], say: Say):
         self._sweep, self._say = sweep, say
         self._done = set(done)
         self._waiting = dict(sweep.jobs)
-        self._running: dict[str, tuple[subprocess.Popen, Environment]] = {}
-        self._free = list(environments)
+        self._running: dict[str, tuple[subprocess.Popen, _Place]] = {}
+        self._free = [_Place(environment) for environment in environments]
+        self._attempts: Counter[str] = Counter()  # whose device failed
         self._stopping = False
 
     def has_work(self) -> bool:
         """Whether a job runs, or could."""
-        return bool(self._running or self._ready())
+        return bool(self._running or (self._free and self._ready()))
 
     def _ready(self) -> list[str]:
         return [name for name, job in self._waiting.items() if set(job.after) <= self._done]
 
     def start_ready(self) -> None:
-        """Start as many jobs as there are free environments."""
+        """Start as many jobs as there are free places."""
         for name in self._ready()[: len(self._free)]:
-            environment = self._free.pop(0)
-            self._running[name] = _start(self._sweep, self._waiting.pop(name), environment), environment
-            self._say(" ".join(["started", name, *(f"{key}={value}" for key, value in environment.items())]))
+            place = self._free.pop(0)
+            self._running[name] = _start(self._sweep, self._waiting.pop(name), place.environment), place
+            self._say(f"started {name} {place}".rstrip())
 
     def stop(self) -> None:
         """Ask every job that runs to checkpoint and stop, once, and start no other."""
@@ -100,12 +118,37 @@ class _Pool:
             process.terminate()
 
     def collect_ended(self) -> None:
-        """Write down how jobs ended, and free their environments."""
-        for name, (process, environment) in list(self._running.items()):
+        """Write down how jobs ended, and free their places."""
+        for name, (process, place) in list(self._running.items()):
             if process.poll() is not None:
                 del self._running[name]
-                self._free.append(environment)
                 self._end(name, process.returncode)
+                self._free_place(place, process.returncode)
+                if process.returncode == EXIT_DEVICE_FAILED:
+                    self._start_again(name)
+
+    def _free_place(self, place: _Place, status: int) -> None:
+        if status == 0:
+            place.failures = 0
+        if status == EXIT_DEVICE_FAILED:
+            place.failures += 1
+        if place.failures < MOST_FAILURES:
+            self._free.append(place)
+        else:
+            where = str(place) or "this machine"
+            self._say(f"no further job gets {where}: its device failed {place.failures} times in a row")
+
+    def _start_again(self, name: str) -> None:
+        """Behind the others, unless it has had its attempts."""
+        self._attempts[name] += 1
+        if self._attempts[name] < attempt.MOST and not self._stopping:
+            self._waiting[name] = self._sweep.jobs[name]
+
+    def say_what_waits(self) -> None:
+        """A line if there are jobs, and no place for them."""
+        ready = self._ready()
+        if ready and not self._stopping:
+            self._say(f"{len(ready)} job(s) wait for a device; `retry` starts them: {', '.join(ready)}")
 
     def _end(self, name: str, status: int) -> None:
         if self._stopping and status == -signal.SIGTERM:  # before it had come to listen for signals: nothing is lost

@@ -42,15 +42,25 @@ def last_attempt(log: pathlib.Path) -> Attempt | None:
     """None if the job was never started."""
     if not log.exists():
         return None
-    text = log.read_text(encoding="utf-8", errors="replace")
-    pid, host = None, ""
-    starts = list(re.finditer(r"^== start: pid (\d+) on (.*), \S+ \S+: .*$", text, re.MULTILINE))
-    if starts:
-        pid, host = int(starts[-1][1]), starts[-1][2]
-        text = text[starts[-1].end() :]
+    text = _last_part(log.read_bytes())
+    start = _START.match(text)
+    pid, host = (int(start[1]), start[2]) if start else (None, "")
     ends = re.findall(r"^== end: status (-?\d+)$", text, re.MULTILINE)
     status = int(ends[-1]) if ends else None
-    return Attempt(pid, host, status, _error(text, status))
+    return Attempt(pid, host, status, _error(text[start.end() if start else 0 :], status) if status else "")
+
+
+_START = re.compile(r"== start: pid (\d+) on (.*), \S+ \S+: .*$", re.MULTILINE)
+
+
+def _last_part(log: bytes) -> str:
+    """From the line on that the last attempt begins with, all without one. A log may be long: the rest is not read."""
+    at = len(log)
+    while (at := log.rfind(b"== start: pid ", 0, at)) >= 0:
+        text = log[at:].decode(errors="replace")
+        if (at == 0 or log[at - 1 : at] == b"\n") and _START.match(text):
+            return text
+    return log.decode(errors="replace")
 
 
 def _error(text: str, status: int | None) -> str:

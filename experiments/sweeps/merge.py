@@ -1,7 +1,7 @@
 """A sweep that is asked for again, or for more: what of it is new, and what does not fit the jobs that are there."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from experiments.config import declared, swept
 from experiments.sweeps import manifest
@@ -14,9 +14,12 @@ def merged(new: Sweep) -> Sweep:
     if not manifest.exists(new.folder):
         return new
     old = manifest.read(new.folder)
-    others = [job for name, job in old.jobs.items() if name not in new.jobs]
+    others: dict[tuple[str, str], list[_Settings]] = {}
+    for name, job in old.jobs.items():
+        if name not in new.jobs:
+            others.setdefault((job.agent, job.env), []).append(_Settings.of(job))
     for name, job in new.jobs.items():
-        _refuse_overlap(new, job, others)
+        _refuse_overlap(new, job, others.get((job.agent, job.env), []))
         if name in old.jobs:
             _refuse_change(new, old.jobs[name], job)
     return old._replace(program=new.program, jobs=old.jobs | new.jobs)
@@ -34,10 +37,29 @@ def _refuse_change(sweep: Sweep, before: Job, job: Job) -> None:
     )
 
 
-def _refuse_overlap(sweep: Sweep, job: Job, others: Iterable[Job]) -> None:
-    """A UserError if another job of the sweep has some of this one's replicas: they would be trained twice."""
+class _Settings(NamedTuple):
+    """A job's settings, complete, and those of them that it sweeps."""
+
+    name: str
+    all: dict[str, Any]
+    swept: dict[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, job: Job) -> "_Settings":
+        settings = complete(job.agent, job.settings)
+        return cls(job.name, settings, swept(settings))
+
+
+def _refuse_overlap(sweep: Sweep, job: Job, others: Sequence[_Settings]) -> None:
+    """A UserError if another job of the sweep has some of this one's replicas: they would be trained twice.
+
+    others: of the job's agent and domain.
+    """
+    if not others:
+        return
+    own = _Settings.of(job)
     for other in others:
-        both = _overlap(job, other)
+        both = _overlap(own, other)
         if both:
             values = ", ".join(f"{key.removeprefix('agent.')}={_listed(found)}" for key, found in both.items())
             raise UserError(
@@ -46,11 +68,11 @@ def _refuse_overlap(sweep: Sweep, job: Job, others: Iterable[Job]) -> None:
             )
 
 
-def _overlap(job: Job, other: Job) -> dict[str, set[float]]:
+def _overlap(job: _Settings, other: _Settings) -> dict[str, set[float]]:
     """{swept setting: the values that both have}; empty unless they have replicas in common and nothing else differs
     but other values of what is swept."""
-    ours, theirs = complete(job.agent, job.settings), complete(other.agent, other.settings)
-    axes = {**swept(ours), **swept(theirs)} if job.agent == other.agent else {}
+    ours, theirs = job.all, other.all
+    axes = {**job.swept, **other.swept}
     if not axes or any(ours.get(key) != theirs.get(key) for key in {*ours, *theirs} - set(axes)):
         return {}
     both = {key: _values(ours[key]) & _values(theirs[key]) for key in sorted(axes)}

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 import agents
+import envs
 from experiments import config as configuration
+from experiments.row_format import flatten
 from experiments.sweeps import split
 from experiments.sweeps.manifest import Job, as_json
 from experiments.sweeps.split import Part, Texts
+from experiments.training import policies_by_name
 from experiments.training.stages import BC, FINE_TUNING
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.settings import Effect
@@ -31,6 +34,7 @@ class Request(NamedTuple):
     flags: Mapping[str, Any]  # typed values of main.py's other flags, as far as they are given
     overrides: Mapping[str, str]  # texts of --config.key=text; a number may have several, 0.5,1
     max_replicas: int | None
+    checkpoints: Mapping[str, str] = {}  # {domain: name of the BC policy, with a commit} of the sweep that is there
 
 
 class _BCJob(NamedTuple):
@@ -45,9 +49,10 @@ def expand(request: Request) -> dict[str, Job]:
     bc_jobs: dict[str, _BCJob] = {}
     methods: list[Job] = []
     folders: dict[tuple, str] = {}
+    names: dict[tuple[str, ...], str] = {}
     _check(request)
     for env, agent in itertools.product(request.envs, request.agents):
-        own = _for_agent(request, agent)
+        own = _with_commit(_for_agent(request, agent), env, names)
         for values in split.by_value(own.overrides, agent, request.max_replicas):
             overrides = {**own.overrides, **values}
             config = _resolve(own, agent, env, overrides)
@@ -89,9 +94,39 @@ def _for_agent(request: Request, agent: str) -> Request:
     )
 
 
+def _with_commit(request: Request, env: str, names: dict[tuple[str, ...], str]) -> Request:
+    """The request with the commit in the name of a given BC policy: all jobs, whenever they start, take the same.
+
+    names: those that were looked up. A sweep that is there goes on with the commit that it began with.
+    """
+    flag, key = "bc_checkpoint", "bc.checkpoint"
+    given = request.overrides.get(key, request.flags.get(flag, ""))
+    if not policies_by_name.is_name(given):
+        return request
+    domain, _ = envs.split_env(env)
+    before = request.checkpoints.get(domain.name, "")
+    if "@" not in given and before.startswith(f"{given}@"):
+        text = before
+    else:
+        place = given, domain.suite
+        if place not in names:
+            names[place] = policies_by_name.with_commit(given, domain)
+        text = names[place]
+    if key in request.overrides:
+        return request._replace(overrides={**request.overrides, key: text})
+    return request._replace(flags={**request.flags, flag: text})
+
+
+def checkpoints(jobs: Mapping[str, Job]) -> dict[str, str]:
+    """{domain: the BC policy that its jobs are given}."""
+    starts = ("--bc_checkpoint=", "--config.bc.checkpoint=")
+    given = [(job.env, text) for job in jobs.values() for text in job.argv if text.startswith(starts)]
+    return {env: text.partition("=")[2] for env, text in given}
+
+
 def _claim_folder(folders: dict[tuple, str], job: Job, config: ConfigDict, part: Part) -> None:
     """A UserError if another job is to have the folder of this one. (Inputs in other places may be other data.)"""
-    flat = configuration.flatten(config)
+    flat = flatten(config)
     inputs = [value for key, value in flat.items() if configuration.effect(key) is Effect.LOCATION]
     folder = (config.env, config.agent_name, FINE_TUNING.digest(config), part.name, *inputs)
     if folder in folders:
@@ -175,7 +210,7 @@ def _job(
     train, online = config.train, config.online
     updates = train.offline_steps + online.steps * online.updates_per_step
     own = {"tasks": part.tasks, "run.seeds": part.seeds, "run.part": part.name}
-    settings = {key: value for key, value in configuration.flatten(config).items() if _tells_apart(key)}
+    settings = {key: value for key, value in flatten(config).items() if _tells_apart(key)}
     return Job(
         name=name,
         agent=config.agent_name,

@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from experiments.sweeps.costs import Cost, costs
 from experiments.sweeps.manifest import Sweep
 from experiments.sweeps.states import State
 from trqam_jax.files import expand
 
+if TYPE_CHECKING:  # agents, which it imports, import JAX
+    from experiments.sweeps.costs import Cost
+
 
 def estimate(sweep: Sweep, benchmark: str | None) -> str:
     """The jobs as a table, with hours of training where the file `benchmark` has a measurement."""
+    from experiments.sweeps.costs import costs
+
     found = costs(sweep.jobs.values(), expand(benchmark)) if benchmark else {}
     rows = [["job", "replicas", "updates of each", "hours", "after"]]
     for name, job in sweep.jobs.items():
@@ -19,7 +24,7 @@ def estimate(sweep: Sweep, benchmark: str | None) -> str:
     return f"{_aligned(rows)}\n{_total(sweep, found)}; evaluation comes on top"
 
 
-def _total(sweep: Sweep, found: Mapping[str, Cost]) -> str:
+def _total(sweep: Sweep, found: "Mapping[str, Cost]") -> str:
     replicas = sum(job.replicas for job in sweep.jobs.values() if job.after or job.agent != "bc")
     parts = [f"{len(sweep.jobs)} jobs with {replicas:,} replicas, not counting behaviour cloning"]
     for device in dict.fromkeys(cost.device for cost in found.values()):

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.cli import EXIT_INTERRUPTED
+from experiments.cli import EXIT_DEVICE_FAILED, EXIT_INTERRUPTED
 from experiments.sweeps import attempt, logs
 from experiments.sweeps.manifest import Job, Sweep
 from trqam_jax.errors import UserError
@@ -16,6 +16,8 @@ from trqam_jax.files import read_json, write_json
 
 #: What a job asks of Slurm if --slurm does not: a day, and two minutes to checkpoint before the time is over.
 DEFAULTS: Mapping[str, Any] = {"time": 1440, "signal_delay_s": 120}
+#: Slurm takes no more in one, unless a cluster's MaxArraySize says otherwise.
+MOST_IN_AN_ARRAY = 1000
 
 
 def parse_options(texts: Iterable[str], jobs: int | None = None) -> dict[str, int | str]:
@@ -38,8 +40,9 @@ def submit(sweep: Sweep, done: Collection[str], queued: Collection[str], options
     """Hand the sweep's jobs to Slurm, as arrays of those that come after the same jobs; returns a line about each.
 
     done, queued: names of jobs that are not to be submitted. options: settings of submitit's SlurmExecutor.
-    A job that checkpoints and stops because its time is over is requeued by its batch script. If Slurm itself ends the
-    job, to preempt or to cancel it, the batch script ends, too, and Slurm alone decides what follows.
+    A job that checkpoints and stops because its time is over is requeued by its batch script, and so is one whose
+    device failed, unless that has happened MOST times in a row. If Slurm itself ends the job, to preempt or to cancel
+    it, the batch script ends, too, and Slurm alone decides what follows.
     """
     ids = _submitted(sweep)
     arrays: dict[tuple[str, ...], list[Job]] = {}
@@ -49,11 +52,12 @@ def submit(sweep: Sweep, done: Collection[str], queued: Collection[str], options
             arrays.setdefault(after, []).append(job)
     lines = []
     for after in sorted(arrays, key=len):  # what others come after has its id by then
-        jobs = arrays[after]
-        made = _submit_array(sweep, jobs, [ids[name] for name in after], options)
-        ids |= {job.name: id for job, id in zip(jobs, made, strict=True)}
-        write_json(sweep.folder / "submitted.json", ids)
-        lines.append(f"submitted {made[0]} to {made[-1]}: {', '.join(job.name for job in jobs)}")
+        for start in range(0, len(arrays[after]), MOST_IN_AN_ARRAY):
+            jobs = arrays[after][start : start + MOST_IN_AN_ARRAY]
+            made = _submit_array(sweep, jobs, [ids[name] for name in after], options)
+            ids |= {job.name: id for job, id in zip(jobs, made, strict=True)}
+            write_json(sweep.folder / "submitted.json", ids)
+            lines.append(f"submitted {made[0]} to {made[-1]}: {', '.join(job.name for job in jobs)}")
     return lines
 
 
@@ -107,7 +111,9 @@ def _script(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[str], list[str]]:
     teardown = [
         "status=$?",
         f'printf {shlex.quote(logs.end_line("%d"))} $status >> "$log"',
-        f'if [ $status -eq {EXIT_INTERRUPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+        f"failed=$(grep '^== end: ' \"$log\" | tail -n {attempt.MOST} | grep -c ' {EXIT_DEVICE_FAILED}$')",
+        f"if [ $status -eq {EXIT_INTERRUPTED} ] || [ $status -eq {EXIT_DEVICE_FAILED} -a $failed -lt {attempt.MOST} ]",
+        'then scontrol requeue "$SLURM_JOB_ID"; fi',
         "exit $status",
     ]
     return setup, teardown

@@ -9,6 +9,8 @@ from typing import Any
 from trqam_jax.errors import UserError
 from trqam_jax.files import append, write_text
 
+_MOST_OF_A_LINE = 2**16  # bytes of one, and more than any has
+
 
 class CsvWriter:
     """Appends rows with a fixed header; each call reaches the disk before it returns, or leaves the file as it was."""
@@ -48,6 +50,27 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
     elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
         write_text(path, "".join(f"{line}\n" for line in [header, *(line for line, _ in kept)]))
     return [row for _, row in kept]
+
+
+def last_row(path: pathlib.Path) -> dict[str, str] | None:
+    """The last row, as text, read from the file's end: however long it is, this takes no time. None without one.
+
+    A line without its end is left out: a run may be writing it.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.readline()
+            file.seek(max(len(header), path.stat().st_size - _MOST_OF_A_LINE))
+            lines = file.read().rpartition(b"\n")[0]
+    except FileNotFoundError:
+        return None
+    line = lines.rpartition(b"\n")[2].decode(errors="replace")
+    if not line:
+        return None
+    (row,) = csv.DictReader([header.decode(errors="replace"), line])
+    if None in row or None in row.values():
+        raise UserError(f"{path}: the last line is damaged ({line!r:.120}); move the file away or mend it")
+    return row
 
 
 def _text(value: Any) -> Any:

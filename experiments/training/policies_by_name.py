@@ -38,6 +38,19 @@ def pinned(config: ConfigDict) -> ConfigDict:
     return result.lock()
 
 
+def with_commit(given: str, domain: envs.Domain) -> str:
+    """The name with the commit that it means now, so that it means the same for good. Of the policy nothing is fetched
+    but what tells it apart."""
+    if given.startswith(hub.SCHEME):
+        start, name, small = hub.SCHEME, hub.Name.parse(given.removeprefix(hub.SCHEME)), policy_files.MANIFEST
+    else:
+        start, name, small = f"{RELEASED}@", _repository(given.partition("@")[2], domain), "*/config.json"
+    if name.is_pinned:
+        return given
+    found = hub.fetch(name, [small]).name
+    return f"{start}{found if start == hub.SCHEME else found.revision}"
+
+
 def folder(config: ConfigDict) -> pathlib.Path | None:
     """Where the given BC policy lies, by its name or its path; None without one."""
     given = config.bc.checkpoint
@@ -110,13 +123,19 @@ def _provenance(name: hub.Name, file: str, sha256: str) -> dict[str, str]:
 # ---- released with a paper
 
 
-def _released(revision: str, domain: envs.Domain) -> _Found:
+def _repository(revision: str, domain: envs.Domain) -> hub.Name:
+    """Where the domain's is, at the revision; a UserError if none was released."""
     released = envs.suite_of(domain).bc_policies
     if released is None or domain.name not in released.domains:
         others = [suite.bc_policies.domains for suite in envs.SUITES.values() if suite.bc_policies is not None]
         names = ", ".join(name for domains in others for name in domains)
         raise UserError(f"{RELEASED}: no BC policy was released for {domain.name}; there is one for each of {names}")
-    name = hub.Name.parse(f"{released.repository}@{revision}" if revision else released.repository)
+    return hub.Name.parse(f"{released.repository}@{revision}" if revision else released.repository)
+
+
+def _released(revision: str, domain: envs.Domain) -> _Found:
+    name, released = _repository(revision, domain), envs.suite_of(domain).bc_policies
+    assert released is not None  # or it has no repository
     if name.is_pinned and (place := _in_cache(name, domain.name)).exists():
         return _Found(f"{RELEASED}@{name.revision}", place)
     snapshot = hub.fetch(name, ["*/config.json"])

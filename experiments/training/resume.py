@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.config import declared, flatten
-from experiments.row_format import aside
+from experiments.config import declared
+from experiments.row_format import aside, flatten
 from experiments.training import lock
 from experiments.training.stages import Stage
 from trqam_jax.errors import UserError

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 import agents
-from experiments.config import changes_results, digest, effect, flatten
-from experiments.row_format import BC_PREFIX
+from experiments.config import changes_results, digest, effect
+from experiments.row_format import BC_PREFIX, flatten
 from trqam_jax.files import expand
 from trqam_jax.settings import Effect
 

@@ -65,8 +65,8 @@ def test_a_preempted_job_is_requeued_and_leaves_the_rows_of_one_that_was_not(slu
     one = manifest.read(manifest.folder_of(str(tmp_path), "slurm"))
     wait_for(lambda: list((tmp_path / "slurm").glob("cube-single/trqam-*/train.csv")), 240)
     preempting = ask("sbatch", "--parsable", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: not ask("squeue", "--noheader", f"--jobs={preempting.strip()}"), 120)
-    wait_for(lambda: set(kinds(one).values()) == {"done"}, 400)
+    wait_for(lambda: not ask("squeue", "--noheader", f"--jobs={preempting.strip()}"), 300)
+    wait_for(lambda: set(kinds(one).values()) == {"done"}, 1500)
     log = one.log("trqam/cube-single").read_text()
     assert log.count("== start: ") == 2
     assert "interrupted by SIGTERM" in log
@@ -105,6 +105,14 @@ def test_a_job_whose_time_is_over_is_requeued_and_what_comes_after_it_waits(slur
     assert log.count("== start: ") == 2
     assert "== end: status 75" in log
     assert "DUE TO TIME LIMIT" not in log
+
+
+def test_a_job_whose_device_fails_is_requeued_twice_and_has_then_failed(slurm, stand_ins):
+    (stand_ins.folder.parents[1] / "do.json").write_text('{"fql/maze": "broken "}')
+    slurm_engine.submit(stand_ins, [], [], {"time": 30})
+    wait_for(lambda: kinds(stand_ins) == {"fql/maze": "failed", "fql/cube": "waiting"}, 600)
+    log = stand_ins.log("fql/maze").read_text()
+    assert log.count("== start: ") == log.count("== end: status 69") == 3
 
 
 def test_a_cancelled_job_is_not_requeued(slurm, stand_ins):

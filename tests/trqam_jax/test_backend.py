@@ -42,6 +42,46 @@ def test_compiled_programs_are_kept_where_the_user_may_say(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+CALLS = """
+import jax, jax.numpy as jnp
+from trqam_jax.backend import keep_compiled_programs
+keep_compiled_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+for n in range(1, 4):
+    print(jax.jit(lambda x: jnp.tanh(x @ x) @ jnp.ones(n))(jnp.arange(float(n * n)).reshape(n, n) / 7).tolist())
+"""
+
+
+def test_several_compile_into_one_folder_and_what_is_damaged_there_is_compiled_anew(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+    def start():
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([sys.executable, "-c", CALLS], cwd=ROOT, env=environment, **how)
+
+    def numbers(process):
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        lines = said.splitlines()
+        return [line for line in lines if line.startswith("[")], [line for line in lines if not line.startswith("[")]
+
+    together = [numbers(process) for process in [start() for _ in range(3)]]
+    expected, _ = together[0]
+    assert len(expected) == 3
+    assert [found for found, _ in together] == [expected] * 3
+    entries = sorted(tmp_path.rglob("*-cache"))
+    assert len(entries) > 3
+    for number, entry in enumerate(entries):
+        whole = entry.read_bytes()
+        flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+        entry.write_bytes([b"", whole[:100], b"no program", flipped][number % 4])
+    found, (line,) = numbers(start())
+    assert found == expected
+    assert line.startswith(f"compiled programs: something in {entries[0].parent} is damaged, and compiled anew")
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the level is a CPU's")
 def test_the_level_of_optimisation_moves_rounding_alone_and_is_the_users_to_name(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")

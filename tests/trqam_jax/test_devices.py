@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from trqam_jax import backend, files
-from trqam_jax.errors import UserError
+from trqam_jax.errors import DeviceFailed, UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -108,6 +108,47 @@ def test_a_gpu_that_cannot_be_used_is_no_reason_to_train_on_the_cpu(monkeypatch)
         backend.find_devices()
     finally:
         jax.config.update("jax_platforms", previous)
+
+
+#: What CUDA, and XLA and its libraries above it, say of a device that they lose while they compute.
+FAILURES = [
+    "INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered",
+    "INTERNAL: Failed to enqueue async memcpy from device to host: CUDA_ERROR_ILLEGAL_ADDRESS: illegal address",
+    "INTERNAL: Failed to launch CUDA kernel: fusion_3: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
+    "INTERNAL: device lost",
+    "INTERNAL: CUBLAS_STATUS_EXECUTION_FAILED\nmore of it",
+]
+
+
+@pytest.mark.parametrize("message", FAILURES)
+def test_a_device_that_fails_is_told_from_other_errors(message):
+    with pytest.raises(DeviceFailed, match=r"the device failed .*there, on another") as raised, backend.explained():
+        raise jax.errors.JaxRuntimeError(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_device_that_will_not_start_is_one_that_failed_unless_it_was_asked_for(monkeypatch):
+    message = "Unable to initialize backend 'cuda': INTERNAL: CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected"
+    for asked in (True, False):
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda") if asked else monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+        with pytest.raises(UserError, match="JAX cannot use the device") as raised, backend.explained():
+            raise RuntimeError(message)
+        assert isinstance(raised.value, DeviceFailed) != asked
+
+
+def test_a_command_whose_device_failed_ends_at_once_with_a_status_of_its_own():
+    """What would tidy up at the end of the process hangs or aborts without its device."""
+    code = """
+import atexit, os
+from experiments import cli
+from trqam_jax.errors import DeviceFailed
+atexit.register(os.abort)
+print("printed before")
+cli.fail(DeviceFailed("the device failed"))
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == os.EX_UNAVAILABLE
+    assert (found.stdout, found.stderr) == ("printed before\n", "error: the device failed\n")
 
 
 def test_other_errors_are_not_explained_away():

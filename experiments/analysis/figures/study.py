@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.analysis.released import ReleasedRun
-from experiments.analysis.rows import DIVERGED, Run, groups, label
+from experiments.analysis.rows import Run, groups, label
+from experiments.row_format import DIVERGED
 from trqam_jax.errors import UserError
 
 
@@ -66,9 +67,12 @@ class Study:
             raise UserError(f"The runs follow the protocols {', '.join(protocols)}, whose numbers must not be mixed")
         self._runs = runs
         self._evals = _joined([(run.folder, run.eval) for run in runs])
+        by_columns: dict[tuple[str, ...], list[tuple[pathlib.Path, pd.DataFrame]]] = {}
+        for run in runs:
+            by_columns.setdefault(tuple(run.train.columns), []).append((run.folder, run.train))
+        self._trained = [_joined(frames) for frames in by_columns.values()]
         # A run whose replicas have all diverged ends with rows of training.
-        trained = [(run.folder, run.train) for run in runs if "status" in run.train]
-        self._diverged = _first_diverged([self._evals, *([_joined(trained)] if trained else [])])
+        self._diverged = _first_diverged([self._evals, *(rows for rows in self._trained if "status" in rows)])
         self._settings = {(run.agent, variant): settings for run in runs for variant, settings in run.variants.items()}
         self.notes = self._name_diverged()
         self._looks = self._order()
@@ -128,25 +132,32 @@ class Study:
 
     def train(self, metric: str, *, diverged: bool = False) -> list[Series]:
         """A column of train.csv, of the methods that have it. diverged: with the replicas that diverged."""
-        frames = [(run.folder, run.train) for run in self._runs if metric in run.train]
-        return self._series(metric, _joined(frames), None, diverged) if frames else []
+        frames = [rows for rows in self._trained if metric in rows]
+        return self._series(metric, pd.concat(frames, ignore_index=True), None, diverged) if frames else []
 
     def _series(self, metric: str, rows: pd.DataFrame, over: str | None, diverged: bool) -> list[Series]:
         at = self._diverged.reindex(_replicas(rows), fill_value=np.inf).to_numpy(float)
         rows = rows.assign(diverged=at)
         rows = rows if diverged else rows[np.isinf(at)]
-        kinds = list(zip(rows.agent, rows.variant, strict=True))
-        values = [self._settings[kind].get(over or "") for kind in kinds]
+        kinds, kind = _distinct(rows, ["agent", "variant"])
         rows = rows.assign(
-            label=[self._label(*kind, over) for kind in kinds],
-            value=[_number(value) for value in values],
+            label=np.array([self._label(*one, over) for one in kinds], object)[kind],
+            value=np.array([_number(self._settings[one].get(over or "")) for one in kinds], float)[kind],
         )
         lines = groups(rows, ["label", "env", "value"])
         return [_one_series(name, env, value, own, metric) for (name, env, value), own in lines]
 
 
 def _joined(frames: Sequence[tuple[pathlib.Path, pd.DataFrame]]) -> pd.DataFrame:
-    return pd.concat([rows.assign(folder=str(folder)) for folder, rows in frames], ignore_index=True)
+    folders = np.array([str(folder) for folder, _ in frames], object)
+    rows = pd.concat([rows for _, rows in frames], ignore_index=True)
+    return rows.assign(folder=pd.Series(np.repeat(folders, [len(own) for _, own in frames]), dtype="str"))
+
+
+def _distinct(rows: pd.DataFrame, columns: list[str]) -> tuple[list[tuple[Any, ...]], np.ndarray]:
+    """The different values of the columns, in the order of their appearance, and for each row which of them it has."""
+    which = rows.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
+    return list(rows[columns].drop_duplicates().itertuples(index=False, name=None)), which
 
 
 def _replicas(rows: pd.DataFrame) -> pd.MultiIndex:
@@ -173,12 +184,13 @@ def _sortable(key: str, value: Any) -> tuple[str, float, str]:
 
 def _one_series(name: str, env: str, value: float, rows: pd.DataFrame, metric: str) -> Series:
     """What the replicas have in common. A UserError if two folders hold one of them."""
-    for (task, seed), own in groups(rows, ["task", "seed"]):
-        if own.folder.nunique() > 1:
-            first, second, *_ = own.folder.unique()
-            raise UserError(
-                f"{first} and {second} both hold {name} on {env}, task {task}, seed {seed}: draw them in separate calls"
-            )
+    folders = rows[["task", "seed", "folder"]].drop_duplicates()
+    again = folders[folders.duplicated(["task", "seed"])]
+    for _, (task, seed, second) in again.head(1).iterrows():
+        first = folders[(folders.task == task) & (folders.seed == seed)].folder.iloc[0]
+        raise UserError(
+            f"{first} and {second} both hold {name} on {env}, task {task}, seed {seed}: draw them in separate calls"
+        )
     rows = rows.drop_duplicates(["task", "seed", "total_step"], keep="last")
     replica = ["task", "seed"]
     replicas = pd.MultiIndex.from_frame(rows[replica]).unique()

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.rows import DIVERGED, Run, groups
+from experiments.analysis.rows import Run, groups
+from experiments.row_format import DIVERGED
 
 MOST_POINTS = 200  # of a curve of training
 MOST_NUMBERS = 500_000  # of all curves of training together: 3.5 MB

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.compare import comparison
-from experiments.analysis.rows import NO_TASK, OK, groups
+from experiments.analysis.rows import groups
+from experiments.row_format import NO_TASK, OK
 
 Place = tuple[str, int]  # a domain and one of its tasks
 Final = Mapping[Place, Mapping[int, float]]  # {place: {seed: success, a fraction}} of a method

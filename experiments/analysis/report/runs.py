@@ -1,24 +1,22 @@
 """What tells runs apart, what they cost, and their videos."""
 
 import base64
-import io
+import csv
 import os
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
+import numpy as np
 
 from experiments.analysis.rows import Run
 from trqam_jax.errors import UserError
 
-_TIMES = {"step": "int64"} | dict.fromkeys(("updates_per_second", "eval_seconds", "env_steps_per_second"), "float64")
-
 
 def about(run: Run) -> dict[str, Any]:
     """What it is, and what it cost."""
-    replicas = run.eval[["task", "seed", "variant"]].drop_duplicates()
+    replicas = set(zip(*(run.eval[column] for column in ("task", "seed", "variant")), strict=True))
     identity = {"agent": run.agent, "env": run.config["env"], "finished": run.finished}
     return {**identity, "replicas": len(replicas), "cost": cost(read_times(run.folder / "times.csv"))}
 
@@ -49,30 +47,43 @@ def _text(value: Any) -> str:
 # ---- cost
 
 
-def read_times(path: pathlib.Path) -> pd.DataFrame:
+class Times(NamedTuple):
+    """The columns of times.csv; nan where a field is empty."""
+
+    phase: np.ndarray
+    step: np.ndarray
+    updates_per_second: np.ndarray
+    eval_seconds: np.ndarray
+    env_steps_per_second: np.ndarray
+
+
+def read_times(path: pathlib.Path) -> Times:
     """A run's times.csv; no rows where there is none. A last line that is being written is left out."""
-    if not path.exists():
-        return pd.DataFrame(columns=["phase", *_TIMES])
-    data = path.read_bytes()
-    whole = io.BytesIO(data[: data.rfind(b"\n") + 1])
+    data = path.read_bytes() if path.exists() else b""
     try:
-        return pd.read_csv(whole, usecols=["phase", *_TIMES], dtype={"phase": "str", **_TIMES})
-    except (ValueError, UnicodeDecodeError) as error:
+        header, *lines = csv.reader(data[: data.rfind(b"\n") + 1].decode().splitlines() or [",".join(Times._fields)])
+        fields = dict(zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True))
+        numbers = (np.array([float(x or "nan") for x in fields[name]]) for name in Times._fields[1:])
+        return Times(np.array(fields["phase"], str), *numbers)
+    except (KeyError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({error})") from None
 
 
-def cost(times: pd.DataFrame) -> dict[str, float]:
+def cost(times: Times) -> dict[str, float]:
     """Steps, seconds and steps per second of training, of all replicas together, and the seconds of evaluation."""
     steps = seconds = 0.0
-    for _, own in times[times.updates_per_second > 0].groupby("phase"):
-        lengths = own.step.diff().fillna(own.step)
+    for phase in sorted({*times.phase}):
+        own = (times.phase == phase) & (times.updates_per_second > 0)
+        lengths = np.diff(times.step[own], prepend=0.0)
         steps += float(lengths.sum())
-        seconds += float((lengths / own.updates_per_second).sum())
-    result = {"steps": steps, "train_seconds": round(seconds, 1), "eval_seconds": round(times.eval_seconds.sum(), 1)}
+        seconds += float((lengths / times.updates_per_second[own]).sum())
+    evaluation = round(float(np.nansum(times.eval_seconds)), 1)
+    result = {"steps": steps, "train_seconds": round(seconds, 1), "eval_seconds": evaluation}
     if seconds:
         result["updates_per_second"] = round(steps / seconds, 3)
-    if len(played := times.env_steps_per_second.dropna()):
-        result["env_steps_per_second"] = round(float(played.median()), 1)
+    played = times.env_steps_per_second[~np.isnan(times.env_steps_per_second)]
+    if len(played):
+        result["env_steps_per_second"] = round(float(np.median(played)), 1)
     return result
 
 

@@ -5,14 +5,14 @@ import math
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from made_runs import EVAL, write_run
 
-from experiments.analysis.rows import NO_TASK, last_step, parse_variant, read_run, read_runs
+from experiments.analysis import row_files
+from experiments.analysis.rows import parse_variant, read_run, read_runs
+from experiments.row_format import NO_TASK
 from trqam_jax.errors import UserError
 
 
@@ -144,15 +144,6 @@ def test_a_variant_is_names_and_numbers():
         parse_variant("half")
 
 
-def test_the_last_step_is_read_without_jax(tmp_path):
-    folder = write_run(tmp_path / "a", done=False)
-    assert last_step(folder) is None
-    (folder / "train.csv").write_text("task,seed,phase,step\n1,7,offline,9\n1,7,online,40\n1,7,onl")
-    assert last_step(folder) == ("online", 40)
-    code = "import sys, experiments.analysis.rows; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.parametrize("kept", [20, 50])
 def test_a_half_written_last_line_of_a_run_that_goes_on_is_left_out(tmp_path, kept):
     folder = write_run(tmp_path / "a", [{}, {}], done=False)
@@ -198,3 +189,23 @@ def test_no_run_is_an_error(tmp_path):
         read_runs([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no run there"):
         read_runs([tmp_path])
+
+
+def test_files_with_the_same_columns_are_parsed_at_once_and_damage_is_named_in_its_own(tmp_path, monkeypatch):
+    parsed = []
+    read = row_files.pd.read_csv
+    monkeypatch.setattr(row_files.pd, "read_csv", lambda *given, **how: parsed.append(1) or read(*given, **how))
+    for seed in range(4):
+        write_run(tmp_path / f"a-{seed}", [{"success": seed / 4}] * seed, seeds=[seed])
+    write_run(tmp_path / "b", [{"variant": "kl_budget=0.5"}], columns=[*EVAL, "variant"])
+    runs = read_runs([tmp_path])
+    assert [list(run.eval.success) for run in runs] == [[], [0.25], [0.5] * 2, [0.75] * 3, [0.5]]
+    assert [list(run.eval.index) for run in runs] == [[], [0], [0, 1], [0, 1, 2], [0]]
+    assert list(runs[-1].eval.method) == ["TRQAM (kl_budget=0.5)"]
+    assert len(parsed) == 2
+    damaged = tmp_path / "a-2" / "eval.csv"
+    text = damaged.read_text()
+    for end in ("ok,ok\n", '"ok\n'):  # a quotation mark without an end would take in the next file
+        damaged.write_text(text.removesuffix("ok\n") + end)
+        with pytest.raises(UserError, match=r"a-2/eval\.csv: damaged"):
+            read_runs([tmp_path])

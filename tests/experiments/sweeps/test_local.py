@@ -34,6 +34,31 @@ def test_nothing_is_started_after_a_cloning_that_failed(sweep):
     assert kinds(sweep)["qam/cube"] == "waiting"
 
 
+def test_a_device_that_fails_gets_no_further_jobs_and_the_others_do_them(sweep):
+    order(sweep, **dict.fromkeys(("trqam__cube", "qam__cube", "fql__cube", "fql__maze"), "broken 5"))
+    said = run(sweep, [{"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "6"}])
+    assert set(kinds(sweep).values()) == {"done"}
+    assert [gpu for name, gpu in diary(sweep) if name != "cloning/cube"].count("5") == 2
+    assert any("no further job gets CUDA_VISIBLE_DEVICES=5" in line for line in said)
+
+
+def test_where_no_device_is_left_the_rest_waits(sweep):
+    order(sweep, **dict.fromkeys(sweep.jobs, "broken 5"))
+    said = run(sweep, [{"CUDA_VISIBLE_DEVICES": "5"}])
+    assert [name for name, _ in diary(sweep)] == ["cloning/cube", "fql/maze"]
+    assert kinds(sweep)["cloning/cube"] == "failed"
+    assert states.state(sweep, sweep.jobs["fql/maze"], {}).error == "error: the device failed"
+    assert said[-1] == "2 job(s) wait for a device; `retry` starts them: cloning/cube, fql/maze"
+
+
+def test_a_job_on_which_devices_fail_is_started_three_times(sweep):
+    order(sweep, trqam__cube="broken ")
+    said = run(sweep, [{}, {}])
+    assert [name for name, _ in diary(sweep)].count("trqam/cube") == 3
+    assert kinds(sweep) == {**dict.fromkeys(sweep.jobs, "done"), "trqam/cube": "failed"}
+    assert not any("no further job" in line for line in said)
+
+
 def test_so_many_at_a_time_until_a_signal_stops_all_and_the_same_goes_on(sweep):
     order(sweep, **dict.fromkeys(("trqam__cube", "qam__cube", "fql__cube"), "slow"))
     pool = subprocess.Popen(

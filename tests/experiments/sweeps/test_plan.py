@@ -1,5 +1,7 @@
 """What a sweep expands into."""
 
+import pathlib
+
 import pytest
 from made_sweeps import as_resolved, methods, request
 
@@ -7,8 +9,9 @@ import agents
 import envs
 from experiments.config import flatten, variants
 from experiments.sweeps.manifest import as_json
-from experiments.sweeps.plan import expand
+from experiments.sweeps.plan import checkpoints, expand
 from experiments.training.stages import BC, FINE_TUNING
+from trqam_jax import hub
 from trqam_jax.errors import UserError
 
 SEVEN = ["trqam", "qam", "qam_edit", "qam_fql", "fql", "dsrl", "cgql"]
@@ -74,6 +77,29 @@ def test_no_cloning_without_updates_of_it():
     assert not any(job.after for job in expand(request(protocol="qam")).values())
     given = {"bc_steps": 0, "bc_checkpoint": "/somewhere", "out_dir": "/runs", "group": "g"}
     assert len(expand(request(flags=given))) == 2
+
+
+@pytest.mark.parametrize("given", ["released", "hub:me/bc"])
+def test_a_named_policy_is_at_one_commit_in_all_jobs_and_stays_there(given, monkeypatch):
+    asked = []
+
+    def fetch(name, patterns):
+        asked.append(name)
+        return hub.Snapshot(pathlib.Path(), name._replace(revision=f"{len(asked):040x}"))
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    where = {"out_dir": "/runs", "group": "g", "bc_steps": 0}
+    domains = ["cube-double", "cube-triple"]
+    ways = ({"flags": {**where, "bc_checkpoint": given}}, {"flags": where, "overrides": {"bc.checkpoint": given}})
+    for number, way in enumerate(ways, start=1):
+        asks = request(envs=domains, agents=["trqam", "fql", "rebrac"], **way)
+        jobs = expand(asks)
+        assert checkpoints(jobs) == dict.fromkeys(domains, f"{given}@{number:040x}")
+        assert sum(given in argument for job in jobs.values() for argument in job.argv) >= 4
+        assert len(asked) == number
+        assert expand(asks._replace(checkpoints=checkpoints(jobs))) == jobs
+    assert checkpoints(expand(request(flags={**where, "bc_checkpoint": "/a/folder"}))) == {"cube-single": "/a/folder"}
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

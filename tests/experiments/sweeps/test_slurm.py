@@ -63,6 +63,24 @@ def test_a_batch_script_requeues_what_checkpointed_and_writes_down_what_came(swe
         assert (fake_slurm / "asked").read_text() == "requeue 77\n"
 
 
+def test_a_job_whose_device_failed_is_requeued_twice(sweep, fake_slurm):
+    slurm.submit(sweep, [], [], {})
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "77"}
+
+    def asked(status):
+        (fake_slurm / "asked").unlink(missing_ok=True)
+        subprocess.run(["bash", fake_slurm / "1.sh"], env={**environment, "FAKE_STATUS": str(status)}, check=False)
+        return (fake_slurm / "asked").exists()
+
+    assert [asked(status) for status in (69, 69, 69, 75, 69, 1, 69)] == [True, True, False, True, True, False, True]
+
+
+def test_no_array_is_larger_than_slurm_takes(sweep, fake_slurm, monkeypatch):
+    monkeypatch.setattr(slurm, "MOST_IN_AN_ARRAY", 2)
+    lines = slurm.submit(sweep, ["cloning/cube", "fql/maze"], [], {})
+    assert lines == ["submitted 11_0 to 11_1: trqam/cube, qam/cube", "submitted 12 to 12: fql/cube"]
+
+
 def test_slurm_errors_name_what_is_missing(sweep, fake_slurm, monkeypatch):
     with pytest.raises(UserError, match=r"--slurm: Unavailable parameter.*'partitoin'"):
         slurm.submit(sweep, [], [], {"partitoin": "gpu"})

@@ -1,8 +1,11 @@
 """The states that jobs leave behind."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from made_sweeps import ROOT
 
 from experiments.row_format import aside
 from experiments.sweeps import states
@@ -57,8 +60,37 @@ def test_a_run_of_an_earlier_version_has_later_settings_at_their_defaults(sweep)
     folder = sweep.folder.parent / "cube" / "fql-1"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"agent_name": "fql"}')
-    assert states.run_folder(sweep, with_widths(None)) == folder
-    assert states.run_folder(sweep, with_widths([8])) is None
+    assert states.Runs(sweep.folder.parent).folder(with_widths(None)) == folder
+    assert states.Runs(sweep.folder.parent).folder(with_widths([8])) is None
+
+
+def test_of_many_jobs_every_configuration_is_read_once(sweep, monkeypatch):
+    read, jobs = [], {}
+    monkeypatch.setattr(states, "read_json", lambda path: read.append(path) or json.loads(path.read_text()))
+    for seed in range(5):
+        folder = sweep.folder.parent / "cube" / f"fql-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"agent_name": "fql", "run": {"seeds": [seed]}}))
+        own = {"agent_name": "fql", "run.seeds": [seed]}
+        jobs[f"{seed}"] = sweep.jobs["fql/cube"]._replace(name=f"{seed}", settings=own)
+    (folder / "DONE").touch()
+    found = states.all_states(sweep._replace(jobs=jobs), {})
+    assert [one.kind for one in found.values()] == ["interrupted"] * 4 + ["done"]
+    assert len(read) == 5
+
+
+def test_the_states_of_a_sweep_are_told_without_jax_and_pandas(sweep):
+    arguments = ["sweep.py", "status", f"--out_dir={sweep.folder.parents[1]}", "--group=g"]
+    code = f"""
+import contextlib, runpy, sys
+sys.argv = {arguments}
+with contextlib.suppress(SystemExit):
+    runpy.run_path({str(ROOT / "experiments" / "sweep.py")!r}, run_name="__main__")
+print(sorted({{"jax", "pandas"}} & sys.modules.keys()))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "5 jobs, 5 waiting" in told
+    assert told.endswith("\n[]\n")
 
 
 def test_what_was_set_aside_is_not_the_jobs_run(sweep):
@@ -66,4 +98,4 @@ def test_what_was_set_aside_is_not_the_jobs_run(sweep):
     aside(folder, 1).mkdir(parents=True)
     (aside(folder, 1) / "config.json").write_text('{"agent_name": "fql"}')
     wanted = sweep.jobs["fql/cube"]._replace(settings={"agent_name": "fql"})
-    assert states.run_folder(sweep, wanted) is None
+    assert states.Runs(sweep.folder.parent).folder(wanted) is None

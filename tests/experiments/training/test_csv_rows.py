@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from experiments.training.csv_rows import CsvWriter, cut_csv, read_csv
+from experiments.training.csv_rows import CsvWriter, cut_csv, last_row, read_csv
 from trqam_jax.errors import UserError
 from trqam_jax.files import write_text
 
@@ -32,6 +32,20 @@ def test_a_full_disk_leaves_the_rows_that_were_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     table(path, [3])
     assert [row["step"] for row in read_csv(path)] == ["1", "1", "2", "2", "3", "3"]
+
+
+def test_the_last_row_is_that_of_the_last_whole_line(tmp_path):
+    path = tmp_path / "t.csv"
+    assert last_row(path) is None
+    path.write_text("step,value\n")
+    assert last_row(path) is None
+    path.write_text('step,value\n1,2\n3,"a=4, b=5"\n6,')
+    assert last_row(path) == {"step": "3", "value": "a=4, b=5"}
+    path.write_text("step,value\n" + "1,2\n" * 50_000 + "3,4\n")
+    assert last_row(path) == {"step": "3", "value": "4"}
+    path.write_text("step,value\n1,2\n3\n")
+    with pytest.raises(UserError, match=rf"{path}: the last line is damaged \('3'\)"):
+        last_row(path)
 
 
 def test_another_header_is_not_mixed_in(tmp_path):

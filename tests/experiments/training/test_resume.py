@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from made_runs import shown
 from odd_names import WORST
@@ -24,9 +26,9 @@ from experiments.training.csv_rows import CsvWriter, read_csv
 from experiments.training.inputs import locate
 from experiments.training.schedule import starting_place
 from experiments.training.stages import FINE_TUNING
-from trqam_jax import checkpoint, replicas
+from trqam_jax import backend, checkpoint, replicas
 from trqam_jax.checkpoint import Checkpoints
-from trqam_jax.errors import UserError
+from trqam_jax.errors import DeviceFailed, UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
 SETTINGS = {
@@ -201,9 +203,6 @@ def left_by(folder):
 
 def final_state(folder, place):
     """The arrays of a checkpoint, as bytes by their name."""
-    import jax
-    import orbax.checkpoint as ocp
-
     path = folder.resolve() / "checkpoints" / f"{place.phase}-{place.step}"
     with checkpoint._plain(path) as plain, ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore(plain / checkpoint.TREE)
@@ -297,6 +296,28 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
         assert place == ("offline", 40)
         assert ("offline", 40) in steps(folder, "train")
         assert ("offline", 40) not in steps(folder, "eval")
+    assert left_by(running.run(make())) == unbroken
+
+
+@pytest.mark.parametrize(("where", "kept"), [("an update", 30), ("a checkpoint", 15)])
+def test_a_device_that_fails_leaves_the_last_checkpoint_and_no_other(where, kept, make, unbroken, monkeypatch):
+    run = replicas.Population.run
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered")
+
+    with monkeypatch.context() as patch:
+        if where == "an update":
+            late = lambda self, step, count: fail() if np.max(step) > 30 else run(self, step, count)
+            patch.setattr(replicas.Population, "run", late)
+        else:
+            save = ocp.StandardCheckpointer.save
+            patch.setattr(ocp.StandardCheckpointer, "save", after_calls(5, save, fail))
+        with pytest.raises(DeviceFailed, match="ECC_UNCORRECTABLE"), backend.explained():
+            running.run(make())
+    folder = FINE_TUNING.folder(locate(make())[0])
+    assert not (folder / "DONE").exists()
+    assert max(path.name for path in (folder / "checkpoints").iterdir()) == f"offline-{kept}"
     assert left_by(running.run(make())) == unbroken
 
 
