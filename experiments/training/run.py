@@ -56,7 +56,7 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         if stage.start != FRESH:
             resumed = make_replicas(config.agent_name, config, domain, replicas)
             stage.restore(resumed, data.dataset)
-        recorder = stage.recorder(data.scaling)
+        recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
         episodes = config.eval.episodes, config.eval.video_episodes
         evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling)
 
@@ -98,14 +98,14 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = BC.folder(config)
     place = folder / "checkpoints" / str(config.bc.steps)
-    with acquire_run_dir(folder, BC, config) as finished:
-        if finished:
+    with contextlib.ExitStack() as stack:
+        if stack.enter_context(acquire_run_dir(folder, BC, config)):
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
         policies = make_replicas("bc", config, domain, replicas)
         stage.restore(policies, data.dataset)
-        recorder = stage.recorder(data.scaling)
+        recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)
