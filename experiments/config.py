@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 import agents
 import envs
 from experiments import settings as declarations
+from experiments.settings import flatten
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import sha256_json
 from trqam_jax.settings import Effect, Setting, check, parse, value_type
@@ -213,17 +214,6 @@ def _check_together(config: ConfigDict) -> None:
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     if "/" in config.run.part:
         raise UserError(f"run.part is {config.run.part!r}, expected a piece of a folder's name, without a slash")
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"section.key": value}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, (ConfigDict, dict)):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def as_text(config: ConfigDict) -> str:

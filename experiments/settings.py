@@ -4,12 +4,22 @@ Flags, --config.SECTION.KEY=VALUE, checks, digests, the printed configuration an
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from experiments.training.mirrors import MIRRORS
 from trqam_jax.settings import Effect, Setting, Settings
 
 #: Matrix products' modes, as trqam_jax.backend reads them.
 PRECISIONS = ("default", "highest", "tensorfloat32", "bfloat16")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"section.key": value}. config: nested, a ConfigDict or what JSON made of one."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat
+
 
 #: By section; the section "" is the top level.
 SECTIONS: Mapping[str, Settings] = {

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import envs
-from experiments.config import notes
+from experiments.config import flatten, notes
 from experiments.row_format import DIVERGED, OK
 from experiments.training.csv_rows import CsvWriter, cut_csv
 from experiments.training.mirrors import Mirrored, Mirrors, in_order
@@ -103,6 +103,15 @@ class Recorder:
                 f"{self._replicas[int(frozen_at.argmax())]}: {phase} update {frozen_at.max()} was not finite, and no "
                 f"replica is left that goes on; the rows so far are in {self.folder}"
             )
+
+    @property
+    def flat_config(self) -> dict[str, Any]:
+        """The run's configuration, by flat key."""
+        return flatten(self._config)
+
+    def sound(self) -> list[int]:
+        """The indices of the replicas that have not diverged."""
+        return [r for r, status in enumerate(self._status) if status == OK]
 
     def diverged(self) -> list[str]:
         """The replicas whose updates have not stayed finite."""

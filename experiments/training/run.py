@@ -20,6 +20,7 @@ from experiments.training.resume import acquire_run_dir
 from experiments.training.scaled import ScaledActors
 from experiments.training.stage_run import StageRun
 from experiments.training.stages import BC, FINE_TUNING
+from experiments.training.time_left import Pace
 from trqam_jax import backend
 from trqam_jax.checkpoint import Place
 from trqam_jax.replicas import Population, load_pretrained
@@ -58,10 +59,12 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             stage.restore(resumed, data.dataset)
         recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
         episodes = config.eval.episodes, config.eval.video_episodes
-        evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling)
+        pace = Pace()
+        evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling, pace)
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)
+            pace.trained(phase, speed)
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
