@@ -73,14 +73,24 @@ def planned(argv: list[str]) -> manifest.Sweep:
     return manifest.Sweep(folder, str(MAIN), os.getcwd(), plan.expand(request))
 
 
+def status(sweep: manifest.Sweep) -> str:
+    """How far it is. Nothing in here imports JAX, so that it answers at once."""
+    from experiments.sweeps import progress, report, slurm, states
+
+    runs = states.Runs(sweep)
+    found = states.all_states(sweep, slurm.under_way(sweep), runs)
+    return report.progress(sweep, found, progress.all_progress(sweep, found, runs))
+
+
 def main(argv: list[str], command: str) -> int:
     try:
-        from experiments.sweeps import launch, merge, report, slurm, states
+        if command == "status":
+            print(status(manifest.read(folder_of_sweep())))
+            return 0
+        from experiments.sweeps import launch, merge, report, slurm
 
         sweep = planned(argv) if command == "run" else manifest.read(folder_of_sweep())
-        if command == "status":
-            print(report.progress(sweep, states.all_states(sweep, slurm.under_way(sweep))))
-        elif command == "run" and FLAGS.dry_run:
+        if command == "run" and FLAGS.dry_run:
             merge.merged(sweep)  # names what would not fit
             print(report.estimate(sweep, FLAGS.benchmark))
         elif FLAGS.engine == "slurm":

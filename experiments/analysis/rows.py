@@ -10,7 +10,7 @@ A frame has the columns of its file, floats exactly as they were written, and th
                 without any, of a method that is trained online alone, from the protocol's: beside those of other
                 methods, as the QAM paper's release has them
 
-It imports JAX only inside functions, so that the last steps of many runs are read at once.
+It imports JAX only inside functions.
 """
 
 import csv
@@ -205,12 +205,6 @@ def _differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         differing = [key for key in told if any(other.get(key) != config[key] for other in alike)]
         results.append({key.removeprefix("agent."): config[key] for key in differing})
     return results
-
-
-def last_step(folder: pathlib.Path) -> tuple[str, int] | None:
-    """Phase and step of the last row of the run's train.csv; None before there is one. Imports no JAX."""
-    rows = _read_csv(folder / "train.csv", _is_finished(folder))
-    return None if rows.empty else (rows.phase.iloc[-1], int(rows.step.iloc[-1]))
 
 
 # ---- files

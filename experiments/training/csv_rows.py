@@ -59,3 +59,19 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     """All rows, as text."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def last_rows(path: pathlib.Path, most: int) -> list[dict[str, str]]:
+    """The rows, as text, that the last `most` bytes of the file hold whole; none before there is a file."""
+    try:
+        with path.open("rb") as file:
+            columns = file.readline().decode(errors="replace").strip().split(",")
+            begin = file.tell()
+            start = max(begin, file.seek(0, io.SEEK_END) - most)
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    first = 0 if start == begin else data.find(b"\n") + 1
+    lines = data[first : data.rfind(b"\n") + 1].decode(errors="replace").splitlines()
+    return [row for row in csv.DictReader(lines, columns) if None not in row and None not in row.values()]
