@@ -10,6 +10,7 @@ Takes the flags of main.py, too: they go to every job. A job is one run of main.
 domain's BC policy is trained once, first. The same command again, or retry, continues what is not done.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -82,6 +83,14 @@ def status(sweep: manifest.Sweep) -> str:
     return report.progress(sweep, found, progress.all_progress(sweep, found, runs))
 
 
+def parse(argv: list[str], command: str) -> list[str]:
+    """The flags. `status` does without those of agents' settings, where none is given: they import JAX."""
+    given = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
+    return cli.parse(
+        argv, agents_flags=command != "status" or any(name not in FLAGS or "help" in name for name in given)
+    )
+
+
 def main(argv: list[str], command: str) -> int:
     try:
         if command == "status":
@@ -108,4 +117,8 @@ if __name__ == "__main__":
     command = named[0] if named else "run"
     if command not in COMMANDS:
         cli.fail(UserError(f"Unknown command {command!r}.{suggest(command, COMMANDS)}"))
-    app.run(lambda argv: main(argv, command), argv=[sys.argv[0], *sys.argv[1 + len(named) :]], flags_parser=cli.parse)
+    app.run(
+        functools.partial(main, command=command),
+        argv=[sys.argv[0], *sys.argv[1 + len(named) :]],
+        flags_parser=functools.partial(parse, command=command),
+    )

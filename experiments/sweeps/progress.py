@@ -31,29 +31,32 @@ class Speeds:
     else by the same method in others."""
 
     def __init__(self, measured: Iterable[_Measured]):
-        self._measured = list(measured)
+        self._by_method: dict[str, list[_Measured]] = {}
+        for one in measured:
+            self._by_method.setdefault(one.job.agent, []).append(one)
+        self._known: dict[tuple[str, str, str], float | None] = {}
 
     def run_like(self, job: Job) -> Run | None:
         """A run that has as many steps ahead as the job will have."""
-        return next((one.run for one in self._like(job)), None)
+        return next((one.run for one in self._by_method.get(job.agent, ())), None)
 
     def step_seconds(self, job: Job, phase: str) -> float | None:
         """Of a step."""
-        return self._mean(job, lambda pace: 1 / rate if (rate := pace.rate(phase)) else None)
+        return self._mean(job, phase, lambda pace: 1 / rate if (rate := pace.rate(phase)) else None)
 
     def eval_seconds(self, job: Job) -> float | None:
         """Of an evaluation."""
-        return self._mean(job, lambda pace: pace.eval_seconds)
+        return self._mean(job, "evaluation", lambda pace: pace.eval_seconds)
 
-    def _like(self, job: Job) -> list[_Measured]:
-        alike = [one for one in self._measured if one.job.agent == job.agent]
-        return sorted(alike, key=lambda one: one.job.env != job.env)
-
-    def _mean(self, job: Job, of: Callable[[Pace], float | None]) -> float | None:
-        found = [(one.job.env == job.env, value) for one in self._like(job) if (value := of(one.pace)) is not None]
-        if not found:
-            return None
-        return mean(value for same, value in found if same == found[0][0])
+    def _mean(self, job: Job, what: str, of: Callable[[Pace], float | None]) -> float | None:
+        key = job.agent, job.env, what
+        if key not in self._known:
+            alike = self._by_method.get(job.agent, [])
+            found = [(one.job.env, value) for one in alike if (value := of(one.pace)) is not None]
+            own = [value for env, value in found if env == job.env]
+            values = own or [value for _, value in found]
+            self._known[key] = mean(values) if values else None
+        return self._known[key]
 
 
 def all_progress(sweep: Sweep, states: Mapping[str, State], runs: Runs) -> dict[str, Progress]:
@@ -83,7 +86,7 @@ def _progress(job: Job, state: State, own: _Measured | None, speeds: Speeds) -> 
     whole = sum(totals(run.config).values())
     fraction = 1 - sum(part.steps for part in todo.values()) / whole if whole else 0
     rate = pace.rate(phase) if state.kind in AT_WORK else None
-    of_others = guessed or any(name not in measured for name in todo)
+    of_others = guessed or bool(others.keys() - measured.keys())
     return Progress(fraction, rate, left(todo, {**others, **measured}, evaluation), of_others)
 
 

@@ -43,7 +43,7 @@ class Run(NamedTuple):
     def pace(self) -> Pace:
         """How fast it goes, by the end of times.csv."""
         pace = Pace()
-        for row in last_rows(self.tables / "times.csv", 2000):
+        for row in last_rows(self.tables / "times.csv", 1000):
             if row["updates_per_second"]:
                 pace.trained(row["phase"], float(row["updates_per_second"]))
             if row["eval_seconds"]:
@@ -86,7 +86,7 @@ class Runs:
         folder, config = found
         cloning = self._newest(job, BC_PREFIX) if job.agent == "bc" else None
         tables = cloning[0] if cloning else folder
-        rows = last_rows(tables / "train.csv", 4000)
+        rows = last_rows(tables / "train.csv", 2000)
         phase, step = (rows[-1]["phase"], int(rows[-1]["step"])) if rows else ("", 0)
         return Run(folder, tables, config, phase, step)
 
@@ -105,10 +105,10 @@ class Runs:
 
 def _is_of(stored: dict[str, Any], job: Job) -> bool:
     """Whether the settings are those of the job, later ones than its version has being at their defaults."""
+    if job.settings.items() <= stored.items():
+        return True
     if any(key in stored and stored[key] != value for key, value in job.settings.items()):
         return False
-    if all(key in stored for key in job.settings):
-        return True
     from experiments.sweeps.merge import complete
 
     whole = complete(job.agent, stored)

@@ -74,4 +74,4 @@ def last_rows(path: pathlib.Path, most: int) -> list[dict[str, str]]:
         return []
     first = 0 if start == begin else data.find(b"\n") + 1
     lines = data[first : data.rfind(b"\n") + 1].decode(errors="replace").splitlines()
-    return [row for row in csv.DictReader(lines, columns) if None not in row and None not in row.values()]
+    return [dict(zip(columns, fields, strict=True)) for fields in csv.reader(lines) if len(fields) == len(columns)]
