@@ -86,9 +86,8 @@ def status(sweep: manifest.Sweep) -> str:
 def parse(argv: list[str], command: str) -> list[str]:
     """The flags. `status` does without those of agents' settings, where none is given: they import JAX."""
     given = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
-    return cli.parse(
-        argv, agents_flags=command != "status" or any(name not in FLAGS or "help" in name for name in given)
-    )
+    known = all(name in FLAGS and "help" not in name for name in given)
+    return cli.parse(argv, agents_flags=not (command == "status" and known))
 
 
 def main(argv: list[str], command: str) -> int:
