@@ -33,7 +33,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tensorboard": ["tensorboardX>=2.6"],
-        "wandb": ["wandb>=0.19"],
+        "wandb": ["wandb>=0.31"],
         "slurm": ["submitit>=1.5"],
         # For the tests of the report's page in a browser, which is the system's own.
         "browser": ["playwright>=1.40"],
@@ -44,6 +44,7 @@ setup(
             "pytest-xdist>=3.6",
             "packaging>=24",
             "submitit>=1.5",
+            "tensorboardX>=2.6",
             "chex>=0.1.89",
             "beartype>=0.20",
             "ruff>=0.12",

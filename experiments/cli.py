@@ -97,12 +97,12 @@ def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]
     return parse_names
 
 
-def parse(argv: list[str], *, agents: bool = True) -> list[str]:
+def parse(argv: list[str], *, agents_flags: bool = True) -> list[str]:
     """Flags as absl reads them; what it does not know must be --config.key=value. For `app.run(flags_parser=...)`.
 
-    agents: whether those that agents ask for are known; without, JAX is not imported.
+    agents_flags: whether those that agents' settings ask for are among them, which imports JAX.
     """
-    if agents:
+    if agents_flags:
         define_agents_flags(argv[0])
     try:
         program, *rest = flags.FLAGS(argv, known_only=True)

@@ -11,6 +11,7 @@ from trqam_jax.settings import Effect, Setting, Settings
 #: Matrix products' modes, as trqam_jax.backend reads them.
 PRECISIONS = ("default", "highest", "tensorfloat32", "bfloat16")
 
+
 #: By section; the section "" is the top level.
 SECTIONS: Mapping[str, Settings] = {
     "": {

@@ -70,20 +70,32 @@ def planned(argv: list[str]) -> manifest.Sweep:
         flags=given | {"out_dir": str(folder.parents[1]), "group": folder.parent.name},
         overrides=cli.overrides(argv),
         max_replicas=FLAGS.max_replicas,
-        checkpoints=plan.checkpoints(manifest.read(folder).jobs) if manifest.exists(folder) else {},
     )
     return manifest.Sweep(folder, str(MAIN), os.getcwd(), plan.expand(request))
 
 
+def status(sweep: manifest.Sweep) -> str:
+    """How far it is. Nothing in here imports JAX, so that it answers at once."""
+    from experiments.sweeps import progress, report, slurm, states
+
+    runs = states.Runs(sweep)
+    found = states.all_states(sweep, slurm.under_way(sweep), runs)
+    return report.progress(sweep, found, progress.all_progress(sweep, found, runs))
+
+
+def parse(argv: list[str], command: str) -> list[str]:
+    """The flags. `status` does without those of agents' settings, where none is given: they import JAX."""
+    given = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
+    known = all(name in FLAGS and "help" not in name for name in given)
+    return cli.parse(argv, agents_flags=not (command == "status" and known))
+
+
 def main(argv: list[str], command: str) -> int:
     try:
-        from experiments.sweeps import report, slurm, states
-
         if command == "status":
-            sweep = manifest.read(folder_of_sweep())
-            print(report.progress(sweep, states.all_states(sweep, slurm.under_way(sweep))))
+            print(status(manifest.read(folder_of_sweep())))
             return 0
-        from experiments.sweeps import launch, merge  # with JAX
+        from experiments.sweeps import launch, merge, report, slurm
 
         sweep = planned(argv) if command == "run" else manifest.read(folder_of_sweep())
         if command == "run" and FLAGS.dry_run:
@@ -104,5 +116,8 @@ if __name__ == "__main__":
     command = named[0] if named else "run"
     if command not in COMMANDS:
         cli.fail(UserError(f"Unknown command {command!r}.{suggest(command, COMMANDS)}"))
-    parser = functools.partial(cli.parse, agents=command != "status")
-    app.run(lambda argv: main(argv, command), argv=[sys.argv[0], *sys.argv[1 + len(named) :]], flags_parser=parser)
+    app.run(
+        functools.partial(main, command=command),
+        argv=[sys.argv[0], *sys.argv[1 + len(named) :]],
+        flags_parser=functools.partial(parse, command=command),
+    )

@@ -38,7 +38,11 @@ class OGBenchSimulator:
         _keep_action_space(self.env)
         self.env.reset(seed=0)  # compiles the model of a manipulation task
         twins.forget_assets()
-        self._turns = twins.Turns(twins.model_of(self.env))
+        model = twins.model_of(self.env)
+        if render:
+            # Without a GPU shadows and smooth edges take eight ninths of a picture's time; a film is clear without.
+            model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+        self._turns = twins.Turns(model)
         self._written = self._turns.present
 
     def twin(self, task: int) -> "OGBenchSimulator":

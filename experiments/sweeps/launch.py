@@ -24,7 +24,7 @@ def on_this_machine(sweep: Sweep, jobs: int | None, gpus: Sequence[str] | None) 
         todo = sweep.only(sweep.jobs.keys() - done - running.keys())
         local.run(todo, done, local.environments(jobs or len(gpus) or 1, gpus), _say)
     after = all_states(sweep, slurm.under_way(sweep))
-    print(progress(sweep, after, whole=False))
+    print(progress(sweep, after))
     return int(any(state.kind != "done" for state in after.values()))
 
 
@@ -33,7 +33,7 @@ def on_slurm(sweep: Sweep, options: Mapping[str, Any]) -> int:
     with _recorded(sweep) as before:
         for line in slurm.submit(sweep, _of_kind(before, "done"), _of_kind(before, "running", "queued"), options):
             print(line)
-        print(progress(sweep, all_states(sweep, slurm.under_way(sweep)), whole=False))
+        print(progress(sweep, all_states(sweep, slurm.under_way(sweep))))
     return 0
 
 

@@ -1,5 +1,6 @@
 """The log of a job: the output of its attempts, between the lines `== start` and `== end`. Imports no JAX."""
 
+import mmap
 import os
 import pathlib
 import platform
@@ -7,6 +8,9 @@ import re
 import signal
 import time
 from typing import NamedTuple
+
+#: How much of a log's end is looked at for how an attempt ended and why, in bytes.
+TAIL = 20_000
 
 
 class Attempt(NamedTuple):
@@ -42,25 +46,25 @@ def last_attempt(log: pathlib.Path) -> Attempt | None:
     """None if the job was never started."""
     if not log.exists():
         return None
-    text = _last_part(log.read_bytes())
-    start = _START.match(text)
+    start, text = _last_part(log)
     pid, host = (int(start[1]), start[2]) if start else (None, "")
     ends = re.findall(r"^== end: status (-?\d+)$", text, re.MULTILINE)
     status = int(ends[-1]) if ends else None
-    return Attempt(pid, host, status, _error(text[start.end() if start else 0 :], status) if status else "")
+    return Attempt(pid, host, status, _error(text, status) if status else "")
 
 
-_START = re.compile(r"== start: pid (\d+) on (.*), \S+ \S+: .*$", re.MULTILINE)
-
-
-def _last_part(log: bytes) -> str:
-    """From the line on that the last attempt begins with, all without one. A log may be long: the rest is not read."""
-    at = len(log)
-    while (at := log.rfind(b"== start: pid ", 0, at)) >= 0:
-        text = log[at:].decode(errors="replace")
-        if (at == 0 or log[at - 1 : at] == b"\n") and _START.match(text):
-            return text
-    return log.decode(errors="replace")
+def _last_part(log: pathlib.Path) -> tuple[re.Match[str] | None, str]:
+    """The last attempt's first line, and the end of what came after it: logs of long runs have many lines."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return None, ""
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            place = data.rfind(b"\n== start: pid ") + 1  # 0: the file's first line, if it is one
+            line = data[place : max(data.find(b"\n", place), place)]
+            start = re.fullmatch(r"== start: pid (\d+) on (.*), \S+ \S+: .*", line.decode(errors="replace"))
+            begin = place + len(line) if start else 0
+            return start, data[max(begin, size - TAIL) :].decode(errors="replace")
 
 
 def _error(text: str, status: int | None) -> str:

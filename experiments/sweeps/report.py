@@ -4,17 +4,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.sweeps import progress as sweep_progress
 from experiments.sweeps.manifest import Sweep
+from experiments.sweeps.progress import Progress, Whole
 from experiments.sweeps.states import State
+from experiments.training.time_left import in_figures, in_words
 from trqam_jax.files import expand
 
-if TYPE_CHECKING:  # agents, which it imports, import JAX
+if TYPE_CHECKING:
     from experiments.sweeps.costs import Cost
 
 
 def estimate(sweep: Sweep, benchmark: str | None) -> str:
     """The jobs as a table, with hours of training where the file `benchmark` has a measurement."""
-    from experiments.sweeps.costs import costs
+    from experiments.sweeps.costs import costs  # it imports JAX, for which `status` does not wait
 
     found = costs(sweep.jobs.values(), expand(benchmark)) if benchmark else {}
     rows = [["job", "replicas", "updates of each", "hours", "after"]]
@@ -36,13 +39,17 @@ def _total(sweep: Sweep, found: "Mapping[str, Cost]") -> str:
     return "; ".join(parts)
 
 
-def progress(sweep: Sweep, found: Mapping[str, State], *, whole: bool = True) -> str:
-    """How many jobs are in which state, all of them if `whole`, and why the failed ones did."""
+def progress(sweep: Sweep, found: Mapping[str, State], details: Mapping[str, Progress] | None = None) -> str:
+    """How many jobs are in which state, all of them if there are details, and why the failed ones did."""
     counts = Counter(state.kind for state in found.values())
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     lines = [f"{sweep.folder.parent}: {len(found)} jobs, {listed}"]
-    if whole:
-        lines.append(_aligned(_row(sweep, found, name) for name in found))
+    if details is not None:
+        lines.append(_whole(sweep_progress.whole(sweep, found, details)))
+        header = ["  job", "state", "done", "at", "per s", "left", ""]
+        lines.append(_aligned([header, *(_row(sweep, found, name, details[name]) for name in found)]))
+        if any(one.of_others for one in details.values()):
+            lines.append("~: by the speed of other jobs of the method")
     for name, state in found.items():
         if state.kind == "failed":
             lines += [f"failed: {name}: {state.error}", f"        its log: {sweep.log(name)}"]
@@ -51,10 +58,27 @@ def progress(sweep: Sweep, found: Mapping[str, State], *, whole: bool = True) ->
     return "\n".join(lines)
 
 
-def _row(sweep: Sweep, found: Mapping[str, State], name: str) -> list[str]:
-    """A job's name, its state, and how far it is, or what it waits for in vain."""
+def _whole(whole: Whole) -> str:
+    """All jobs together: 43 % done; left: 12 h 5 min at 4 jobs at a time, ..."""
+    parts = []
+    if whole.seconds is not None:
+        parts.append(f"{in_words(whole.seconds)} at {whole.at_once} job(s) at a time")
+    if whole.work:
+        parts.append(f"{in_words(whole.work)} of one job after the other")
+    if whole.unknown:
+        parts.append(f"not counting what is unknown of {whole.unknown} job(s)")
+    return f"{whole.done:.0%} of all steps done" + (f"; left: {', '.join(parts)}" if parts else "")
+
+
+def _row(sweep: Sweep, found: Mapping[str, State], name: str, progress: Progress) -> list[str]:
+    """A job's name, its state, how far it is, how fast, how long it takes, and what is wrong or waited for in vain."""
+    state = found[name]
     failed = [f"{other} failed" for other in sweep.jobs[name].after if found[other].kind == "failed"]
-    return [f"  {name}", found[name].kind, found[name].place or "".join(failed)]
+    remark = state.error if state.kind in ("stale", "elsewhere") else ", ".join(failed)
+    known = progress.left.seconds is not None and state.kind != "done"
+    left = f"{'~' * progress.of_others}{progress.left}" if known else ""
+    rate = in_figures(progress.rate) if progress.rate else ""
+    return [f"  {name}", state.kind, f"{progress.done:.0%}", state.place, rate, left, remark]
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> str:

@@ -1,93 +1,150 @@
 """What has become of a sweep's jobs, read from their runs' folders and their logs, whatever started them.
 
-It imports neither JAX nor pandas: the states of a thousand jobs are there in less time than those take.
+Imports no JAX as long as the runs are of this version: `status` is to answer at once.
 """
 
 import pathlib
-from collections.abc import Hashable, Mapping
+import platform
+import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiments.cli import EXIT_INTERRUPTED
-from experiments.row_format import flatten
+from experiments.row_format import BC_PREFIX, flatten
 from experiments.sweeps import logs
+from experiments.sweeps.logs import Attempt
 from experiments.sweeps.manifest import Job, Sweep
-from experiments.training.csv_rows import last_row
-from trqam_jax.errors import UserError
+from experiments.training.csv_rows import last_rows
+from experiments.training.time_left import Pace, in_words
 from trqam_jax.files import read_json
+
+#: A run writes at least its progress bar to its log, every half a minute except in an evaluation.
+SILENCE = 1800
+
+
+class Run(NamedTuple):
+    """The folder of a job's run, its settings by flat key, and how far it is: the last row of train.csv.
+
+    tables: the folder whose rows tell; of a BC job that of behaviour cloning itself.
+    """
+
+    folder: pathlib.Path
+    tables: pathlib.Path
+    config: Mapping[str, Any]
+    phase: str
+    step: int
+
+    @property
+    def place(self) -> str:
+        """Phase and step; empty before there is a row."""
+        return f"{self.phase} {self.step:,}" if self.phase else ""
+
+    def pace(self) -> Pace:
+        """How fast it goes, by the end of times.csv."""
+        pace = Pace()
+        for row in last_rows(self.tables / "times.csv", 1000):
+            if row["updates_per_second"]:
+                pace.trained(row["phase"], float(row["updates_per_second"]))
+            if row["eval_seconds"]:
+                pace.evaluated(float(row["eval_seconds"]))
+        return pace
+
+    def silent_for(self, log: pathlib.Path) -> float:
+        """Seconds since a table or the log was written."""
+        files = (log, *(self.tables / f"{name}.csv" for name in ("train", "eval", "times")))
+        return time.time() - max(path.stat().st_mtime for path in files if path.exists())
 
 
 class State(NamedTuple):
-    """kind: done, running, queued, failed, interrupted (and to be continued) or waiting."""
+    """kind: done, failed, waiting, interrupted (and to be continued), queued and running, as far as a scheduler or this
+    machine knows, elsewhere (started on another host, and heard of since), or stale (started, not ended, and gone)."""
 
     kind: str
     place: str = ""  # phase and step of the last row of train.csv
-    error: str = ""
+    error: str = ""  # why it failed, or is taken to be gone
 
 
 class Runs:
-    """The runs of a group, found by the settings of jobs. Every configuration is read once."""
+    """The runs of a sweep's jobs. Every config.json is read once."""
 
-    def __init__(self, group: pathlib.Path):
-        self._group = group
-        self._stored: dict[tuple[str, str], dict[pathlib.Path, dict[str, Any]]] = {}
-        self._found: dict[tuple[str, ...], dict[Hashable, list[pathlib.Path]]] = {}
+    def __init__(self, sweep: Sweep):
+        self._root = sweep.folder.parent
+        self._read: dict[tuple[str, str], list[tuple[pathlib.Path, dict[str, Any]]]] = {}
+        self._found: dict[str, Run | None] = {}
 
-    def folder(self, job: Job) -> pathlib.Path | None:
-        """Of the job's run, None before it has one. The newest, where only the data's content differs."""
-        keys = (job.agent, job.env, *job.settings)
-        if keys not in self._found:
-            self._found[keys] = self._by_settings(job)
-        paths = self._found[keys].get(_hashable([*job.settings.values()]), [])
-        return max(paths, key=lambda path: path.stat().st_mtime).parent if paths else None
+    def of(self, job: Job) -> Run | None:
+        """None before it has a folder. The newest, where only the data's content differs."""
+        if job.name not in self._found:
+            self._found[job.name] = self._find(job)
+        return self._found[job.name]
 
-    def _by_settings(self, like: Job) -> dict[Hashable, list[pathlib.Path]]:
-        """The configurations of the job's agent and domain by their values of the settings that the job has."""
-        kind = like.agent, like.env
-        if kind not in self._stored:
-            paths = (self._group / like.env).glob(f"{like.agent}-*/config.json")
-            self._stored[kind] = {path: flatten(read_json(path)) for path in paths}
-        result: dict[Hashable, list[pathlib.Path]] = {}
-        for path, stored in self._stored[kind].items():
-            if not like.settings.keys() <= stored.keys():
-                from experiments.sweeps.merge import complete
+    def _find(self, job: Job) -> Run | None:
+        found = self._newest(job, job.agent)
+        if found is None:
+            return None
+        folder, config = found
+        cloning = self._newest(job, BC_PREFIX) if job.agent == "bc" else None
+        tables = cloning[0] if cloning else folder
+        rows = last_rows(tables / "train.csv", 2000)
+        phase, step = (rows[-1]["phase"], int(rows[-1]["step"])) if rows else ("", 0)
+        return Run(folder, tables, config, phase, step)
 
-                stored = complete(like.agent, stored)
-            result.setdefault(_hashable([stored.get(key) for key in like.settings]), []).append(path)
-        return result
+    def _newest(self, job: Job, prefix: str) -> tuple[pathlib.Path, dict[str, Any]] | None:
+        """The folder of this prefix, and its settings."""
+        key = job.env, prefix
+        if key not in self._read:
+            paths = (self._root / job.env).glob(f"{prefix}-*/config.json")
+            self._read[key] = [(path, flatten(read_json(path))) for path in paths]
+        alike = [(path, stored) for path, stored in self._read[key] if _is_of(stored, job)]
+        if not alike:
+            return None
+        path, stored = max(alike, key=lambda found: found[0].stat().st_mtime)
+        return path.parent, stored
 
 
-def _hashable(value: Any) -> Hashable:
-    """The value with tuples in place of lists."""
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+def _is_of(stored: dict[str, Any], job: Job) -> bool:
+    """Whether the settings are those of the job, later ones than its version has being at their defaults."""
+    if job.settings.items() <= stored.items():
+        return True
+    if any(key in stored and stored[key] != value for key, value in job.settings.items()):
+        return False
+    from experiments.sweeps.merge import complete
+
+    whole = complete(job.agent, stored)
+    return all(whole.get(key) == value for key, value in job.settings.items())
 
 
-def all_states(sweep: Sweep, under_way: Mapping[str, str]) -> dict[str, State]:
+def all_states(sweep: Sweep, under_way: Mapping[str, str], runs: Runs | None = None) -> dict[str, State]:
     """By the job's name."""
-    runs = Runs(sweep.folder.parent)
+    runs = runs or Runs(sweep)
     return {name: state(sweep, job, under_way, runs) for name, job in sweep.jobs.items()}
 
 
 def state(sweep: Sweep, job: Job, under_way: Mapping[str, str], runs: Runs | None = None) -> State:
-    """What has become of the job. under_way: {name: running or queued}, as a scheduler has it. runs: the group's."""
-    folder = (runs or Runs(sweep.folder.parent)).folder(job)
-    place = last_place(folder) if folder else ""
-    if folder and (folder / "DONE").exists():
+    """What has become of the job. under_way: {name: running or queued}, as a scheduler has it."""
+    run = (runs or Runs(sweep)).of(job)
+    place = run.place if run else ""
+    if run and (run.folder / "DONE").exists():
         return State("done", place)
-    attempt = logs.last_attempt(sweep.log(job.name))
-    if job.name in under_way or (attempt and attempt.is_running(sweep.program)):
-        return State(under_way.get(job.name, "running"), place)
+    log = sweep.log(job.name)
+    attempt = logs.last_attempt(log)
+    if job.name in under_way:
+        return State(under_way[job.name], place)
+    if attempt and attempt.pid is not None and attempt.status is None:
+        return _unended(attempt, sweep.program, place, log, run)
     if attempt and attempt.status not in (None, 0, EXIT_INTERRUPTED):
         return State("failed", place, attempt.error)
-    started = folder or (attempt and attempt.status != 0)
+    started = run or (attempt and attempt.status != 0)
     return State("interrupted" if started else "waiting", place)
 
 
-def last_place(folder: pathlib.Path) -> str:
-    """Phase and step of the last row of train.csv, empty before there is one."""
-    row = last_row(folder / "train.csv")
-    if row is None:
-        return ""
-    try:
-        return f"{row['phase']} {int(row['step']):,}"
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{folder / 'train.csv'}: damaged, its last row has no phase and step ({row})") from error
+def _unended(attempt: Attempt, program: str, place: str, log: pathlib.Path, run: Run | None) -> State:
+    """Of a job that was started, and whose end nobody has written down."""
+    if attempt.is_running(program):
+        return State("running", place)
+    if attempt.host == platform.node():
+        return State("stale", place, f"process {attempt.pid} is gone, and did not say why")
+    silent = run.silent_for(log) if run else time.time() - log.stat().st_mtime
+    evaluation = run.pace().eval_seconds if run else None
+    where = f"on {attempt.host}, last heard of {in_words(max(0, silent))} ago"
+    return State("elsewhere" if silent < max(SILENCE, 3 * (evaluation or 0)) else "stale", place, where)

@@ -9,8 +9,6 @@ from typing import Any
 from trqam_jax.errors import UserError
 from trqam_jax.files import append, write_text
 
-_MOST_OF_A_LINE = 2**16  # bytes of one, and more than any has
-
 
 class CsvWriter:
     """Appends rows with a fixed header; each call reaches the disk before it returns, or leaves the file as it was."""
@@ -52,27 +50,6 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
     return [row for _, row in kept]
 
 
-def last_row(path: pathlib.Path) -> dict[str, str] | None:
-    """The last row, as text, read from the file's end: however long it is, this takes no time. None without one.
-
-    A line without its end is left out: a run may be writing it.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.readline()
-            file.seek(max(len(header), path.stat().st_size - _MOST_OF_A_LINE))
-            lines = file.read().rpartition(b"\n")[0]
-    except FileNotFoundError:
-        return None
-    line = lines.rpartition(b"\n")[2].decode(errors="replace")
-    if not line:
-        return None
-    (row,) = csv.DictReader([header.decode(errors="replace"), line])
-    if None in row or None in row.values():
-        raise UserError(f"{path}: the last line is damaged ({line!r:.120}); move the file away or mend it")
-    return row
-
-
 def _text(value: Any) -> Any:
     """Floats by their shortest text that reads back the same float32 or float64."""
     return value if isinstance(value, (str, int)) else str(value)
@@ -82,3 +59,19 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     """All rows, as text."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def last_rows(path: pathlib.Path, most: int) -> list[dict[str, str]]:
+    """The rows, as text, that the last `most` bytes of the file hold whole; none before there is a file."""
+    try:
+        with path.open("rb") as file:
+            columns = file.readline().decode(errors="replace").strip().split(",")
+            begin = file.tell()
+            start = max(begin, file.seek(0, io.SEEK_END) - most)
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    first = 0 if start == begin else data.find(b"\n") + 1
+    lines = data[first : data.rfind(b"\n") + 1].decode(errors="replace").splitlines()
+    return [dict(zip(columns, fields, strict=True)) for fields in csv.reader(lines) if len(fields) == len(columns)]

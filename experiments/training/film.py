@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.base import Simulator, SimulatorFactory, StepResult, TwinFactory
 
-#: Steps from one picture to the next. Without a GPU a picture takes as long as a hundred steps, most of it shadows.
+#: Steps from one picture to the next. Without a GPU a picture takes as long as many steps.
 SKIP = 5
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from envs.vector.actors import Transitions
 from experiments.training import interrupt
 from experiments.training.schedule import Schedule
+from experiments.training.time_left import working_seconds
 from trqam_jax.checkpoint import Checkpoints, Place
 from trqam_jax.evaluation import policy
 from trqam_jax.replicas import Population
@@ -66,7 +67,7 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
     """
     (phase, step), population = start, progress.population
     first = saved = step  # first: of the steps that are timed for the next row
-    began = time.perf_counter()
+    began = working_seconds()
 
     def save() -> None:
         nonlocal saved
@@ -81,13 +82,13 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
             interrupt.check()
             if step and schedule.logs(step):
                 try:
-                    at_rows(population, phase, step, (step - first) / (time.perf_counter() - began))
+                    at_rows(population, phase, step, (step - first) / (working_seconds() - began))
                     interrupt.check()
                 except interrupt.Interrupted:
                     save()
                     raise
                 population.restart_totals()
-                first, began = step, time.perf_counter()
+                first, began = step, working_seconds()
             if step >= schedule.total:
                 return
             step = progress.advance(step, schedule.next(step), bar)

@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import envs
-from experiments.config import notes
+from experiments.config import flatten, notes
 from experiments.row_format import DIVERGED, OK
 from experiments.training.csv_rows import CsvWriter, cut_csv
-from experiments.training.mirrors import Mirrors
+from experiments.training.mirrors import Mirrored, Mirrors, in_order
 from experiments.training.replica import Replica
 from experiments.training.schedule import Keep
 from trqam_jax.errors import UserError
@@ -47,15 +47,16 @@ class Recorder:
         (folder / "DONE").unlink(missing_ok=True)
         write_json(folder / "config.json", {**config.to_dict(), "notes": notes(config)})
         self._write_versions()
-        self._has = {
-            (table, row["phase"], int(row["step"]))
-            for table in ("train", "eval")
-            for row in self._cut(table, len(replicas), lambda row, table=table: table, keep)
+        kept = {
+            table: self._cut(table, len(replicas), lambda row, table=table: table, keep) for table in ("train", "eval")
         }
+        self._has = {(table, row["phase"], int(row["step"])) for table, rows in kept.items() for row in rows}
         self._cut("times", 1, lambda row: "eval" if row["eval_seconds"] else "train", keep)
         self._eval = CsvWriter(folder / "eval.csv", [*EVAL_COLUMNS, *self._more])
         self._times = CsvWriter(folder / "times.csv", TIME_COLUMNS)
-        self._mirrors = Mirrors(list(config.run.mirrors), folder, config.to_dict())
+        identities = [self._identity(replica) for replica in replicas]
+        before = in_order(kept, len(replicas)) if config.run.mirrors else []
+        self._mirrors = Mirrors(config.run.mirrors, Mirrored(folder, config.to_dict(), identities), before)
         self._train: CsvWriter | None = None
 
     def _cut(self, table: str, group: int, about: Callable[[Row], str], keep: Keep) -> list[Row]:
@@ -80,9 +81,11 @@ class Recorder:
 
     def _row(self, r: int, phase: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         own = {"env": self._config.env, "agent": self._config.agent_name, "phase": phase, "step": step}
-        replica = self._replicas[r]
-        own |= {"task": replica.task, "seed": replica.seed, "status": self._status[r]}
-        return {**own, **dict.fromkeys(self._more, replica.variant), **values}
+        return {**own, **self._identity(self._replicas[r]), "status": self._status[r], **values}
+
+    def _identity(self, replica: Replica) -> dict[str, Any]:
+        """What tells a replica's rows from others."""
+        return {"task": replica.task, "seed": replica.seed, **dict.fromkeys(self._more, replica.variant)}
 
     def train(self, phase: str, step: int, totals: Totals, updates_per_second: float) -> None:
         """One row per replica: its means, of the updates that count. Diverged, after the rows, if all have diverged."""
@@ -100,6 +103,15 @@ class Recorder:
                 f"{self._replicas[int(frozen_at.argmax())]}: {phase} update {frozen_at.max()} was not finite, and no "
                 f"replica is left that goes on; the rows so far are in {self.folder}"
             )
+
+    @property
+    def flat_config(self) -> dict[str, Any]:
+        """The run's configuration, by flat key."""
+        return flatten(self._config)
+
+    def sound(self) -> list[int]:
+        """The indices of the replicas that have not diverged."""
+        return [r for r, status in enumerate(self._status) if status == OK]
 
     def diverged(self) -> list[str]:
         """The replicas whose updates have not stayed finite."""
@@ -143,5 +155,9 @@ class Recorder:
 
     def done(self) -> None:
         """Mark the folder as complete; the last thing that is written."""
-        self._mirrors.close()
+        self._mirrors.close(finished=True)
         write_json(self.folder / "DONE", {})
+
+    def close(self) -> None:
+        """No more rows will come; unless they are `done`, they are to be continued."""
+        self._mirrors.close(finished=False)

@@ -20,6 +20,7 @@ from experiments.training.resume import acquire_run_dir
 from experiments.training.scaled import ScaledActors
 from experiments.training.stage_run import StageRun
 from experiments.training.stages import BC, FINE_TUNING
+from experiments.training.time_left import Pace
 from trqam_jax import backend
 from trqam_jax.checkpoint import Place
 from trqam_jax.replicas import Population, load_pretrained
@@ -56,12 +57,14 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         if stage.start != FRESH:
             resumed = make_replicas(config.agent_name, config, domain, replicas)
             stage.restore(resumed, data.dataset)
-        recorder = stage.recorder(data.scaling)
+        recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
         episodes = config.eval.episodes, config.eval.video_episodes
-        evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling)
+        pace = Pace()
+        evaluator = Evaluator(slots, recorder, replicas, *episodes, data.scaling, pace)
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)
+            pace.trained(phase, speed)
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
@@ -98,14 +101,14 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = BC.folder(config)
     place = folder / "checkpoints" / str(config.bc.steps)
-    with acquire_run_dir(folder, BC, config) as finished:
-        if finished:
+    with contextlib.ExitStack() as stack:
+        if stack.enter_context(acquire_run_dir(folder, BC, config)):
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
         policies = make_replicas("bc", config, domain, replicas)
         stage.restore(policies, data.dataset)
-        recorder = stage.recorder(data.scaling)
+        recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
 
         def at_rows(population: Population, phase: str, step: int, speed: float) -> None:
             recorder.train(phase, step, population.totals, speed)

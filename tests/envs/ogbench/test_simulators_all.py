@@ -54,6 +54,8 @@ for name in ("cube-single", "antmaze-large"):
         pictures = [simulator.render() for simulator in (*alone, *together)]
         np.testing.assert_array_equal(pictures[:2], pictures[2:])
         assert (pictures[0] != pictures[1]).any()
+    quality = first.env.unwrapped.model.vis.quality
+    assert quality.shadowsize == quality.offsamples == 0
 """
 
 

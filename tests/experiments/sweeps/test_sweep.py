@@ -57,7 +57,7 @@ def test_a_sweep_of_real_runs_to_the_table(tmp_path):
     assert "started" not in again.stdout
     other = command(*everything, "--config.agent.alpha=4")
     assert "with --config.agent.alpha=3, not with --config.agent.alpha=4; choose another --group" in other.stderr
-    assert re.search(r"fql/cube-single/seeds-2 +done +offline 20\n", command("status", *place).stdout)
+    assert re.search(r"fql/cube-single/seeds-2 +done +100% +offline 20\n", command("status", *place).stdout)
     line = [sys.executable, "experiments/table.py", tmp_path / "real"]
     table = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "seeds: 2" in table

@@ -20,7 +20,7 @@ from experiments import cli
 from experiments import config as configuration
 from experiments.analysis.summary import summarise
 from experiments.row_format import PHASES
-from experiments.training import interrupt, phases, records
+from experiments.training import interrupt, mirrors, phases, records
 from experiments.training import run as running
 from experiments.training.csv_rows import CsvWriter, read_csv
 from experiments.training.inputs import locate
@@ -274,7 +274,28 @@ def test_killed_at(moment, make, unbroken, monkeypatch, capfd):
             patch.setattr(owner, name, after_calls(count, original, killed))
         with pytest.raises(Killed):
             running.run(make())
-    assert left_by(running.run(make())) == unbroken
+    monkeypatch.setattr(mirrors, "MIRRORS", {"tensorboard": Remembered})
+    folder = running.run(make(run__mirrors=("tensorboard",)))
+    assert left_by(folder) == unbroken
+    assert Remembered.rows[folder] == {table: read_csv(folder / f"{table}.csv") for table in ("train", "eval")}
+
+
+class Remembered:
+    """A mirror: {folder: {table: rows}} of what it was shown, anew each time that it is made."""
+
+    rows = {}
+
+    def __init__(self, run):
+        self.shown = self.rows[run.folder] = {"train": [], "eval": []}
+
+    def write(self, table, rows):
+        self.shown[table] += [{key: str(value) for key, value in row.items()} for row in rows]
+
+    def flush(self):
+        pass
+
+    def close(self, finished):
+        assert finished
 
 
 @pytest.mark.parametrize(
