@@ -65,7 +65,7 @@ class Faults:
     def arm(
         self, action: Action, calls: Call, below: pathlib.Path, *, number: int = 0, skip: int = 0, count: int = 1
     ) -> None:
-        """After `skip` such calls on files below the folder, `count` (-1: all) fail with errno `number`, or the like."""
+        """After `skip` such calls on files below the folder, `count` (-1: all) fail with errno `number`, or so."""
         control = self.control
         control.active, control.fired, control.call, control.path = 0, 0, b"", b""
         control.action, control.classes, control.number = action, calls, number

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.kill import conditions, events, faults, record, scenes, server
 from benchmarks.kill.events import KINDS, Event, Kind
 from benchmarks.kill.places import Where, where
-from benchmarks.kill.process import Circumstances, Process
+from benchmarks.kill.process import Circumstances, Process, running_in
 
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
@@ -95,8 +95,10 @@ class Lane:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         rows: list[list[Any]] = []
-        for life in range(MOST_ENDINGS + 1):
-            status, lived = self._live(scene, folder, draw, last=life == MOST_ENDINGS)
+        for life in range(MOST_ENDINGS + 3):
+            if life >= MOST_ENDINGS or draw.random() < 0.7:
+                _await_jobs(folder)
+            status, lived = self._live(scene, folder, draw, last=life >= MOST_ENDINGS)
             rows += lived
             if status == 0 and self._is_done(scene, folder):
                 break
@@ -227,7 +229,8 @@ class Lane:
     def _ended(self, process: Process, folder: pathlib.Path) -> list[str]:
         """What an ended process has left that it should not have."""
         wrong = [f"stray process {line[:100]}" for line in self._end_strays(process)]
-        wrong += [f"still locked: {name}" for name in scenes.locked(folder)]
+        if not running_in(folder):
+            wrong += [f"still locked: {name}" for name in scenes.locked(folder)]
         for path in pathlib.Path("/dev/shm").iterdir():
             wrong.append(f"left /dev/shm/{path.name}")
             path.unlink()
@@ -255,6 +258,13 @@ def _to_come(folder: pathlib.Path, now: Where) -> list[str]:
 
 def _what(circumstances: Circumstances) -> str:
     return ", ".join(f"{key}={value}" for key, value in circumstances._asdict().items() if value)
+
+
+def _await_jobs(folder: pathlib.Path) -> None:
+    """Until the jobs that a killed pool has left have ended."""
+    deadline = time.monotonic() + PATIENCE
+    while running_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _leave_a_dead_hosts_lock(folder: pathlib.Path) -> None:

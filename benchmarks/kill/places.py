@@ -10,7 +10,7 @@ PLACES = ("set-up", "cloning", "offline", "online", "evaluation", "checkpoint", 
 
 
 class Where(NamedTuple):
-    """place: one of PLACES; phase: bc, offline, online or ""; step: of the last row, or of the checkpoint being made."""
+    """place: one of PLACES; phase: bc, offline, online or ""; step: of the last row or a checkpoint being made."""
 
     place: str
     phase: str = ""

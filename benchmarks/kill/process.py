@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import pathlib
+import platform
 import signal
 import sys
 import threading
@@ -95,6 +96,17 @@ class Process:
         return sorted(pid for pid, line in self.session().items() if "spawn_main" in line)
 
 
+def running_in(folder: pathlib.Path) -> list[int]:
+    """The jobs of a sweep below the folder: they are in sessions of their own, and outlive a pool that was killed."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes()
+            if str(folder).encode() in line and (b"main.py" in line or b"attempt.py" in line):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
 def _begin(
     log: pathlib.Path, control: pathlib.Path, circumstances: Circumstances, environment: Mapping[str, str]
 ) -> None:
@@ -108,6 +120,7 @@ def _begin(
     faults.attach(control)
     if circumstances.host:
         conditions.name_host(circumstances.host)
+        setattr(platform, "_uname_cache", None)  # noqa: B010  (of the process that this one was forked from)
     if circumstances.shared_memory_full:
         conditions.fill_shared_memory()
     if circumstances.most_files:

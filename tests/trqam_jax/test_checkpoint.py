@@ -1,6 +1,7 @@
 """Damage is noticed, a kill at any moment leaves a checkpoint to go on from, and a full disk harms none."""
 
 import errno
+import logging
 import os
 import pathlib
 import resource
@@ -217,7 +218,7 @@ def test_a_full_disk_is_one_clear_error(two, tmp_path, monkeypatch):
     assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
 
 
-def test_what_fails_in_the_middle_of_saving_is_one_line_without_tracebacks(two, tmp_path, monkeypatch, capfd):
+def test_what_fails_in_the_middle_of_saving_is_one_line(two, tmp_path, monkeypatch, capfd, caplog):
     """As a disk that breaks, or is full, after the room on it was checked; orbax's threads would print hundreds."""
     folder = shutil.copytree(two, tmp_path / "copy")
     monkeypatch.setattr(checkpoint, "check_room", lambda *_: None)
@@ -229,6 +230,7 @@ def test_what_fails_in_the_middle_of_saving_is_one_line_without_tracebacks(two, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Traceback" not in "".join(capfd.readouterr())
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
 
 
