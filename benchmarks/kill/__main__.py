@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/tmp/trqam_jax-kill"))
     parser.add_argument("--table", type=pathlib.Path, default=pathlib.Path("kill.csv"))
     parser.add_argument("--lanes", type=int, default=2, help="runs at a time")
-    parser.add_argument("--scenes", default="", help="only these: fql, trqam, cube, sweep, generate, download")
+    parser.add_argument("--scenes", default="", help="only these: fql;trqam;cube;sweep;generate;download")
+    parser.add_argument("--kinds", default="", help="only these kinds of events, also with ; between them")
     parser.add_argument("--summary", action="store_true", help="only print what the table holds")
     given = parser.parse_args()
     if not given.summary:
@@ -47,7 +48,7 @@ def _run(given) -> None:
     command = [sys.executable, "-m", "benchmarks.kill.lane", folder, table, str(given.seed)]
     lanes = [
         subprocess.Popen(
-            [*command, str(number), str(given.lanes), str(given.events), *filter(None, [given.scenes])],
+            [*command, str(number), str(given.lanes), str(given.events), given.scenes, given.kinds],
             cwd=ROOT,
             env=environment,
         )

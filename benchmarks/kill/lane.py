@@ -16,7 +16,7 @@ from benchmarks.kill.process import Circumstances, Process, running_in
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
 #: Seconds in which something happens to what has no places of its own; other processes slow it down.
-DURATIONS = {"run": 20.0, "sweep": 90.0, "generate": 15.0, "download": 1.2}
+DURATIONS = {"run": 20.0, "sweep": 90.0, "generate": 15.0, "download": 0.8}
 ENDING = 60.0  # seconds that what a process leaves may take to end by itself
 
 
@@ -53,16 +53,22 @@ class Lane:
             time.sleep(0.02)
         return place.read_text()
 
-    def run_until(self, total: int, only: tuple[str, ...]) -> None:
-        """Runs, until the table has so many events."""
+    def run_until(self, total: int, only: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+        """Runs, until the table has so many events; of these scenes and kinds alone, if any are named."""
+        self.kinds = [kind for kind in KINDS.values() if not kinds or kind.name in kinds]
         number = self.number
         while self.table.count() < total:
             if not self.table.has(self.seed, number):
                 draw = random.Random(f"{self.seed}-{number}")
-                known = [scene for scene in self.scenes.values() if not only or scene.name in only]
-                scene = draw.choices(known, [scene.weight for scene in known])[0]
+                scene = self._next_scene(only)
                 self.table.add(self.seed, number, scene.name, *self.disturb(scene, number, draw))
             number += self.lanes
+
+    def _next_scene(self, only: tuple[str, ...]) -> scenes.Scene:
+        """That which lacks most of its share of the events."""
+        counts, total = self.table.counts("scene"), self.table.count()
+        known = [scene for scene in self.scenes.values() if not only or scene.name in only]
+        return max(known, key=lambda scene: scene.share * (total + 10 * self.number + 10) - counts.get(scene.name, 0))
 
     def alone(self, scene: scenes.Scene) -> scenes.Content:
         """What the scene leaves undisturbed; kept beside the runs, so that all lanes compare with one."""
@@ -160,9 +166,14 @@ class Lane:
             process.wait(10)
             happened.append(Event("none", now().place, str(now()), f"HANGS: {process.text()[-300:]}"))
         if conditional and conditional.name != "a worker hangs":
-            at = now()
+            # What ends by a limit ends where it is; the others hold from the start.
+            at = now() if conditional.ends or scene.kind != "run" else Where("set-up")
             ending = Event(conditional.name, at.place, str(at), _what(circumstances))
             happened.append(ending)
+        did = ", ".join(f"{event.kind} at {event.place}" for event in happened)
+        print(
+            f"{folder.name} {scene.name}: status {process.status}, {process.cpu_seconds:.1f} CPU s: {did}", flush=True
+        )
         wrong = events.ended_well(final, scene, process, ending)
         left = self._ended(process, folder)
         self.harm.clear()
@@ -186,15 +197,17 @@ class Lane:
 
     def _draw_kinds(self, scene: scenes.Scene, draw: random.Random, *, dead_host: bool) -> list[Kind]:
         """Up to two that the process survives, and mostly one that ends it; the rarest so far are the likeliest."""
-        counts = self.table.kinds()
-        fitting = [kind for kind in KINDS.values() if scene.kind in kind.needs]
+        counts = self.table.counts("kind")
+        fitting = [kind for kind in self.kinds if scene.kind in kind.needs]
         fitting = [kind for kind in fitting if dead_host or kind.name != "a dead host's lock"]
-        pick = lambda ends: draw.choices(
-            [kind for kind in fitting if kind.ends == ends],
-            [1 / (1 + counts.get(kind.name, 0)) for kind in fitting if kind.ends == ends],
-        )[0]
-        gentle = [pick(False) for _ in range(draw.choice((0, 1, 1, 2, 3)) if scene.kind != "sweep" else 0)]
-        chosen = list(dict.fromkeys(gentle)) + ([pick(True)] if draw.random() < 0.93 else [])
+
+        def pick(ends: bool) -> list[Kind]:
+            able = [kind for kind in fitting if kind.ends == ends]
+            return draw.choices(able, [1 / (1 + counts.get(kind.name, 0)) for kind in able]) if able else []
+
+        several = draw.choice((2, 3, 4, 5)) if scene.kind != "sweep" else 0
+        gentle = [kind for _ in range(several) for kind in pick(False)]
+        chosen = [*dict.fromkeys(gentle), *(pick(True) if draw.random() < 0.93 else [])]
         conditional = [kind for kind in chosen if kind.circumstances]
         return [kind for kind in chosen if kind not in conditional[:-1]]
 
@@ -204,7 +217,7 @@ class Lane:
         if scene.kind != "run" or draw.random() < 0.1:
             process.wait(draw.random() * DURATIONS[scene.kind if scene.kind != "files" else scene.name])
             return process.poll() is None
-        counts = self.table.places()
+        counts = self.table.counts("place")
         places = _to_come(target.folder, target.where())
         place = draw.choices(places, [(1 + counts.get(place, 0)) ** -2 for place in places])[0]
         deadline = time.monotonic() + 300
@@ -277,11 +290,15 @@ def _lock_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [*folder.rglob("lock"), *folder.rglob(".*.lock")]
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(";")))
+
+
 def main() -> None:
-    """python -m benchmarks.kill.lane FOLDER TABLE SEED NUMBER LANES EVENTS [SCENE,...]; __main__ starts it."""
-    folder, table, seed, number, lanes, total, *only = sys.argv[1:]
+    """python -m benchmarks.kill.lane FOLDER TABLE SEED NUMBER LANES EVENTS SCENES KINDS; __main__ starts it."""
+    folder, table, seed, number, lanes, total, only, kinds = sys.argv[1:]
     lane = Lane(pathlib.Path(folder), record.Table(pathlib.Path(table)), int(seed), int(number), int(lanes))
-    lane.run_until(int(total), tuple(only[0].split(",")) if only else ())
+    lane.run_until(int(total), _names(only), _names(kinds))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Process:
         environment: Mapping[str, str],
     ):
         """program: called with argv in a fork; None: argv is executed."""
-        self.log, self.began, self.status = log, time.monotonic(), None
+        self.log, self.status, self.cpu_seconds = log, None, 0.0
         log.write_bytes(b"")
         self.pid = os.fork()
         if self.pid == 0:
@@ -58,9 +58,10 @@ class Process:
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
+                self.cpu_seconds = usage.ru_utime + usage.ru_stime
         return self.status
 
     def wait(self, seconds: float) -> int | None:

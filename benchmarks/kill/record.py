@@ -39,13 +39,9 @@ class Table:
         """Whether the run's events are there."""
         return any((row["seed"], row["run"]) == (str(seed), str(run)) for row in self.rows())
 
-    def kinds(self) -> collections.Counter[str]:
-        """How many events there are of each kind."""
-        return collections.Counter(row["kind"] for row in self.rows())
-
-    def places(self) -> collections.Counter[str]:
-        """How many events there are at each place."""
-        return collections.Counter(row["place"] for row in self.rows())
+    def counts(self, column: str) -> collections.Counter[str]:
+        """How many events there are by what the column says."""
+        return collections.Counter(row[column] for row in self.rows())
 
     def add(self, seed: int, run: int, scene: str, events: list[list[Any]], wrong: list[str]) -> None:
         """A run's events; wrong: with what it left in the end."""

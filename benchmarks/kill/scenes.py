@@ -30,7 +30,7 @@ class Scene(NamedTuple):
     argv: Callable[[pathlib.Path], list[str]]
     program: Callable[[Sequence[str]], None] | None
     left_by: Callable[[pathlib.Path], Content]
-    weight: int = 1  # how often it is chosen
+    share: float  # of the events
     kind: str = "run"
 
 
@@ -62,12 +62,12 @@ def scenes(data: pathlib.Path, server: str) -> dict[str, Scene]:
     return {
         scene.name: scene
         for scene in (
-            Scene("fql", _run("fql", data, POINT), _main, _left_by_run, 14),
-            Scene("trqam", _run("trqam", data, POINT), _main, _left_by_run, 4),
-            Scene("cube", _executed("fql", data, CUBE), None, _left_by_run, 1),
-            Scene("sweep", _sweep(data), _sweep_main, _left_by_sweep, 1, "sweep"),
-            Scene("generate", lambda folder: [str(folder)], _generate, _left_by_files, 2, "files"),
-            Scene("download", _download(server), _download_main, _left_by_files, 12, "files"),
+            Scene("fql", _run("fql", data, POINT), _main, _left_by_run, 0.35),
+            Scene("trqam", _run("trqam", data, POINT), _main, _left_by_run, 0.2),
+            Scene("cube", _executed("fql", data, CUBE), None, _left_by_run, 0.05),
+            Scene("sweep", _sweep(data), _sweep_main, _left_by_sweep, 0.05, "sweep"),
+            Scene("generate", lambda folder: [str(folder)], _generate, _left_by_files, 0.07, "files"),
+            Scene("download", _download(server), _download_main, _left_by_files, 0.28, "files"),
         )
     }
 

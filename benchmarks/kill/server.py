@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-SIZE, BLOCK, PAUSE = 1_500_000, 32_768, 0.02  # bytes, bytes at a time, seconds between
+SIZE, BLOCK, PAUSE = 1_500_000, 32_768, 0.03  # bytes, bytes at a time, seconds between
 
 
 def make_files() -> dict[str, bytes]:
