@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import UserError, start_thread
 
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 16.0  # seconds without one after which a host is taken for dead
@@ -84,9 +84,9 @@ def beating(descriptor: int, path: pathlib.Path) -> Iterator[Callable[[], None]]
             with contextlib.suppress(OSError):
                 os.utime(descriptor)
 
-    _write(descriptor, name)
     beat = threading.Thread(target=touch, daemon=True)
-    beat.start()
+    start_thread(beat)
+    _write(descriptor, name)
     try:
         yield check
     finally:

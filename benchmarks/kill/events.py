@@ -184,12 +184,13 @@ def ended_well(kind: Kind | None, scene: scenes.Scene, process: Process, happene
         return ""  # a job that a killed pool left, or that was killed itself; its log says more
     if "Traceback (most recent call last)" in text:
         return f"a traceback: {last[:300]}"
-    if kind is None or (happened is None and kind.circumstances is None):
+    if kind is None or happened is None or not (kind.ends or kind.name == "a full /dev/shm"):
         return f"status {status} for no reason: {last[:300]}"
     if name in SIGNALS:
         return _ended_by_signal(SIGNALS[name], scene, status, last)
     if name == "SIGKILL in a call":
         return "" if status == -signal.SIGKILL else f"status {status}: {last[:300]}"
+    last = next((line for line in reversed(text.splitlines()[-4:]) if "error: " in line), last)  # threads print, too
     clear = status == 1 and "error: " in last
     if name.startswith("a worker"):
         words = "died with exit code -9" if name == "a worker killed" else "has not answered for"

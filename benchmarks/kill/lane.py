@@ -16,7 +16,7 @@ from benchmarks.kill.process import Circumstances, Process, running_in
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
 #: Seconds in which something happens to what has no places of its own; other processes slow it down.
-DURATIONS = {"run": 20.0, "sweep": 90.0, "generate": 15.0, "download": 0.8}
+DURATIONS = {"run": 20.0, "sweep": 90.0, "generate": 4.0, "download": 0.8}
 ENDING = 60.0  # seconds that what a process leaves may take to end by itself
 
 
@@ -132,7 +132,6 @@ class Lane:
         """One process, from its start to its end."""
         self.harm.clear()
         kinds = [] if last else self._draw_kinds(scene, draw, dead_host=bool(_lock_files(folder)))
-        final = next((kind for kind in kinds if kind.ends), None)
         conditional = next((kind for kind in kinds if kind.circumstances), None)
         circumstances = (
             conditional.circumstances(draw) if conditional and conditional.circumstances else Circumstances()
@@ -168,13 +167,14 @@ class Lane:
         if conditional and conditional.name != "a worker hangs":
             # What ends by a limit ends where it is; the others hold from the start.
             at = now() if conditional.ends or scene.kind != "run" else Where("set-up")
-            ending = Event(conditional.name, at.place, str(at), _what(circumstances))
-            happened.append(ending)
+            happened.append(Event(conditional.name, at.place, str(at), _what(circumstances)))
+            ending = ending or happened[-1]
         did = ", ".join(f"{event.kind} at {event.place}" for event in happened)
         print(
             f"{folder.name} {scene.name}: status {process.status}, {process.cpu_seconds:.1f} CPU s: {did}", flush=True
         )
-        wrong = events.ended_well(final, scene, process, ending)
+        ended_by = KINDS[ending.kind] if ending else None
+        wrong = events.ended_well(ended_by, scene, process, ending)
         left = self._ended(process, folder)
         self.harm.clear()
         problems = "; ".join(filter(None, (wrong, *left)))

@@ -8,12 +8,13 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from experiments.training import lock
-from trqam_jax import files, heartbeat
+from trqam_jax import download, files, heartbeat
 from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -108,3 +109,15 @@ def test_without_locks_signs_of_life_do(tmp_path, monkeypatch, elsewhere, capsys
     with pytest.raises(UserError, match="is being written by"), lock.hold(tmp_path, wait=False):
         pass
     assert "no lock (No locks available)" in capsys.readouterr().err
+
+
+def test_a_thread_that_the_system_refuses_is_one_clear_error(tmp_path, monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    refused = pytest.raises(UserError, match=r"can't start new thread; .*ulimit -u")
+    with refused, lock.hold(tmp_path, wait=False):
+        pass
+    with refused:
+        download.fetch(tmp_path, download.RemoteFile("a", ("http://127.0.0.1:9/a",)))
