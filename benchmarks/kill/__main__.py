@@ -5,7 +5,8 @@
 
 A row per event: the seed, the run, what was disturbed, the kind of event, the place where it hit, the moment, what
 happened, whether the process ended as it should, and whether what the run left in the end is equal to the byte.
-The campaign goes on where it was when it is started again with the same folder and table. It takes root on Linux, cc,
+The campaign goes on where it was when it is started again with the same folder and table; a file `stop` in the folder
+ends it after the runs under way. It takes root on Linux, cc,
 and about a CPU minute for 15 events. The exit status is non-zero if anything was not as it should be.
 """
 

@@ -57,7 +57,7 @@ class Lane:
         """Runs, until the table has so many events; of these scenes and kinds alone, if any are named."""
         self.kinds = [kind for kind in KINDS.values() if not kinds or kind.name in kinds]
         number = self.number
-        while self.table.count() < total:
+        while self.table.count() < total and not (self.folder / "stop").exists():
             if not self.table.has(self.seed, number):
                 draw = random.Random(f"{self.seed}-{number}")
                 scene = self._next_scene(only)
@@ -205,7 +205,7 @@ class Lane:
             able = [kind for kind in fitting if kind.ends == ends]
             return draw.choices(able, [1 / (1 + counts.get(kind.name, 0)) for kind in able]) if able else []
 
-        several = draw.choice((2, 3, 4, 5)) if scene.kind != "sweep" else 0
+        several = draw.choice((3, 4, 5, 6)) if scene.kind != "sweep" else 0
         gentle = [kind for _ in range(several) for kind in pick(False)]
         chosen = [*dict.fromkeys(gentle), *(pick(True) if draw.random() < 0.93 else [])]
         conditional = [kind for kind in chosen if kind.circumstances]

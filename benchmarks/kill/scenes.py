@@ -62,12 +62,12 @@ def scenes(data: pathlib.Path, server: str) -> dict[str, Scene]:
     return {
         scene.name: scene
         for scene in (
-            Scene("fql", _run("fql", data, POINT), _main, _left_by_run, 0.35),
-            Scene("trqam", _run("trqam", data, POINT), _main, _left_by_run, 0.2),
-            Scene("cube", _executed("fql", data, CUBE), None, _left_by_run, 0.05),
-            Scene("sweep", _sweep(data), _sweep_main, _left_by_sweep, 0.05, "sweep"),
-            Scene("generate", lambda folder: [str(folder)], _generate, _left_by_files, 0.07, "files"),
-            Scene("download", _download(server), _download_main, _left_by_files, 0.28, "files"),
+            Scene("fql", _run("fql", data, POINT), _main, _left_by_run, 0.44),
+            Scene("trqam", _run("trqam", data, POINT), _main, _left_by_run, 0.12),
+            Scene("cube", _executed("fql", data, CUBE), None, _left_by_run, 0.02),
+            Scene("sweep", _sweep(data), _sweep_main, _left_by_sweep, 0.03, "sweep"),
+            Scene("generate", lambda folder: [str(folder)], _generate, _left_by_files, 0.09, "files"),
+            Scene("download", _download(server), _download_main, _left_by_files, 0.30, "files"),
         )
     }
 
