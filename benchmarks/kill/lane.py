@@ -6,6 +6,7 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.kill import conditions, events, faults, record, scenes, server
@@ -16,7 +17,7 @@ from benchmarks.kill.process import Circumstances, Process, running_in
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
 #: Seconds in which something happens to what has no places of its own; other processes slow it down.
-DURATIONS = {"run": 20.0, "sweep": 90.0, "generate": 4.0, "download": 0.8}
+DURATIONS = {"sweep": 90.0, "generate": 4.0, "download": 0.8}
 ENDING = 60.0  # seconds that what a process leaves may take to end by itself
 
 
@@ -154,7 +155,7 @@ class Lane:
         for kind in kinds:
             if kind is conditional and kind.name != "a worker hangs":
                 continue
-            if not self._await(scene, target, draw):
+            if not self._await(scene, kind, target, draw):
                 break
             event = events.carry_out(kind, target, draw)
             if event is not None:
@@ -211,18 +212,27 @@ class Lane:
         conditional = [kind for kind in chosen if kind.circumstances]
         return [kind for kind in chosen if kind not in conditional[:-1]]
 
-    def _await(self, scene: scenes.Scene, target: events.Target, draw: random.Random) -> bool:
-        """A random moment of the process; False if it has ended. Of a run mostly in a place that was rare so far."""
+    def _await(self, scene: scenes.Scene, kind: Kind, target: events.Target, draw: random.Random) -> bool:
+        """A random moment of the process; False if it has ended. Of a run after so many steps of its progress, or, for
+        what ends it, often in a place that was rare so far."""
         process = target.process
-        if scene.kind != "run" or draw.random() < 0.1:
+        if scene.kind != "run":
             process.wait(draw.random() * DURATIONS[scene.kind if scene.kind != "files" else scene.name])
-            return process.poll() is None
-        counts = self.table.counts("place")
-        places = _to_come(target.folder, target.where())
-        place = draw.choices(places, [(1 + counts.get(place, 0)) ** -2 for place in places])[0]
-        deadline = time.monotonic() + 300
-        while process.poll() is None and target.where().place != place and time.monotonic() < deadline:
-            time.sleep(0.005)
+        elif kind.ends and draw.random() < 0.5:
+            counts = self.table.counts("place")
+            places = _to_come(target.folder, target.where())
+            place = draw.choices(places, [(1 + counts.get(place, 0)) ** -2 for place in places])[0]
+            _watch(target, lambda now: now.place == place)
+        else:
+            seen, left = target.where(), draw.randint(0, 12 if kind.ends else 3)
+
+            def far_enough(now: Where) -> bool:
+                nonlocal seen, left
+                left -= now != seen
+                seen = now
+                return left <= 0
+
+            _watch(target, far_enough)
         process.wait(draw.choice((0, 0.01, 0.1, 1)) * draw.random())
         return process.poll() is None
 
@@ -257,6 +267,13 @@ class Lane:
         for pid in left:
             events.kill(pid, 9)
         return list(left.values())
+
+
+def _watch(target: events.Target, until: Callable[[Where], bool]) -> None:
+    """Until that is so, or the process has ended."""
+    deadline = time.monotonic() + 300
+    while target.process.poll() is None and not until(target.where()) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _to_come(folder: pathlib.Path, now: Where) -> list[str]:
