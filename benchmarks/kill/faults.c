@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -227,4 +228,19 @@ time_t time(time_t *now) {
   time_t found = real(NULL) - behind();
   if (now) *now = found;
   return found;
+}
+/* Waits until a time of that clock: the kernel's has not jumped, and would end them at once. */
+long syscall(long number, ...) {
+  REAL(syscall);
+  long given[6];
+  va_list more; va_start(more, number);
+  for (int n = 0; n < 6; n++) given[n] = va_arg(more, long);
+  va_end(more);
+  struct timespec until;
+  if (number == SYS_futex && (given[1] & FUTEX_CLOCK_REALTIME) && given[3] && behind()) {
+    until = *(struct timespec *)given[3];
+    until.tv_sec += behind();
+    given[3] = (long)&until;
+  }
+  return real(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }

@@ -273,7 +273,7 @@ def _watch(target: events.Target, until: Callable[[Where], bool]) -> None:
     """Until that is so, or the process has ended."""
     deadline = time.monotonic() + 300
     while target.process.poll() is None and not until(target.where()) and time.monotonic() < deadline:
-        time.sleep(0.005)
+        time.sleep(0.015)
 
 
 def _to_come(folder: pathlib.Path, now: Where) -> list[str]:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import io
 import os
 import pathlib
@@ -142,6 +143,7 @@ def _become(program: Callable[[Sequence[str]], None], argv: Sequence[str], circu
         from envs.vector import workers
 
         workers.TIMEOUT = circumstances.worker_timeout
+    gc.disable()  # what the fork has of this process's memory would be copied
     status = 0
     try:
         program(argv)
