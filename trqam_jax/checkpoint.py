@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from trqam_jax.errors import UserError
-from trqam_jax.files import MAKE_ROOM, check_room, read_json, sha256, sha256_file, sha256_json, sync
+from trqam_jax.files import check_room, read_json, sha256, sha256_file, sha256_json, sync, way_out
 from trqam_jax.types import Params
 
 META, TREE = "trqam_jax.json", "tree"
@@ -43,7 +44,7 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         temporary.mkdir(parents=True)
         # Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
         check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
-        with _plain(temporary) as folder, ocp.StandardCheckpointer() as checkpointer:
+        with _plain(temporary) as folder, _without_tracebacks(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / TREE, tree)
         differences = _differences(_stored(temporary), tree, ())
         if differences:
@@ -61,8 +62,9 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, jax.errors.JaxRuntimeError):  # the device that the arrays were to come from
             raise
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); {MAKE_ROOM}") from error
+        number = _errno(error)
+        reason = os.strerror(number) if number else str(error).partition("\n")[0]
+        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); {way_out(number)}") from error
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -234,6 +236,28 @@ def _stored(path: pathlib.Path) -> Any:
     if stored is None:
         raise Damaged(f"{path / TREE}: damaged, no arrays can be read from it")
     return getattr(stored, "tree", stored)
+
+
+def _errno(error: Exception) -> int | None:
+    """The system's number of what orbax or its storage raised; the storage has it in the text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    match = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(match[1]) if match else None
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """In here orbax's threads do not print what they raise: it is raised here as well, and one line says it."""
+    logger, hook = logging.getLogger("absl"), sys.excepthook
+    silent = lambda record: record.levelno < logging.ERROR
+    logger.addFilter(silent)
+    sys.excepthook = lambda *_: None
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+        sys.excepthook = hook
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from trqam_jax import places
-from trqam_jax.errors import UserError
+from trqam_jax.errors import UserError, start_thread
 from trqam_jax.files import commit, lock_target, sha256_file
 from trqam_jax.places import Connection, Known, Patience, PlaceError
 
@@ -144,7 +144,7 @@ class _Job:
                         done.put((None, error))
 
         for _ in range(min(AT_ONCE, len(items))):
-            threading.Thread(target=work, daemon=True).start()
+            start_thread(threading.Thread(target=work, daemon=True))
         for _ in items:
             result, error = done.get()
             if error is not None:

@@ -1,6 +1,12 @@
 """The one exception whose message is for the person at the command line."""
 
+import threading
 from collections.abc import Iterable
+
+#: What to do about a thread or a process that the system refuses.
+TOO_MANY_PROCESSES = (
+    "this user has as many processes and threads as the system allows (ulimit -u); raise that, or end some"
+)
 
 
 class UserError(ValueError):
@@ -18,3 +24,11 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     near = difflib.get_close_matches(name, choices, n=1)
     return (f" Did you mean {near[0]!r}?" if near else "") + f" Choices: {', '.join(choices)}."
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """UserError where the system lets this user have no more of them."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise UserError(f"{error}; {TOO_MANY_PROCESSES}") from error

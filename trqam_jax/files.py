@@ -1,21 +1,25 @@
 """Files that survive crashes, full disks and other processes: atomic writes, digests, locks. Imports no JAX."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from trqam_jax import heartbeat
 from trqam_jax.errors import UserError
 
-#: What to do about a full disk, at the end of an error message.
-MAKE_ROOM = "what was written before is intact; make room and start the same command again"
+
+def way_out(number: int | None) -> str:
+    """What to do about a write that failed with this errno, at the end of an error message."""
+    full = number in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"what was written before is intact; {'make room' if full else 'mend that'} and start the same command again"
 
 
 def expand(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -135,27 +139,28 @@ Wait = Callable[[str], contextlib.AbstractContextManager[Any]]
 
 
 @contextlib.contextmanager
-def lock(path: pathlib.Path, wait: Wait) -> Iterator[None]:
+def lock(path: pathlib.Path, wait: Wait) -> Iterator[Callable[[], None]]:
     """One process, or thread, at a time. The lock file is made with its folder, and stays.
 
-    The system frees the lock when its process ends, however it ends. A file system without locks gets a warning.
+    The system frees the lock when its process ends, however it ends. Where it does not pass locks on to other hosts, or
+    has none (then there is a warning), the holder's signs of life do it. Yields a function that raises a UserError if
+    another process has taken the lock all the same.
     """
     descriptor = _open_lock(path)
     try:
-        _acquire(descriptor, path, wait)
+        locked = _acquire(descriptor, path, wait)
         while not _is_at(descriptor, path):  # its folder was moved away meanwhile
             os.close(descriptor)
             descriptor = _open_lock(path)
-            _acquire(descriptor, path, wait)
-        with contextlib.suppress(OSError):  # a full disk: the text is for people alone
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()} on host {platform.node()}".encode(), 0)
-        yield
+            locked = _acquire(descriptor, path, wait)
+        heartbeat.await_silence(path, wait, locked=locked)
+        with heartbeat.beating(descriptor, path) as check:
+            yield check
     finally:
         os.close(descriptor)
 
 
-def lock_target(target: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+def lock_target(target: pathlib.Path) -> contextlib.AbstractContextManager[Any]:
     """For the one process that makes `target`: others wait, and find it made. The lock is a hidden file beside it."""
 
     def wait(_: str) -> contextlib.AbstractContextManager[None]:
@@ -171,18 +176,20 @@ def _open_lock(path: pathlib.Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
-def _acquire(descriptor: int, path: pathlib.Path, wait: Wait) -> None:
+def _acquire(descriptor: int, path: pathlib.Path, wait: Wait) -> bool:
+    """False if there are no locks here."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
+        return True
     except BlockingIOError:
         owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
     except OSError as error:  # not every network file system has locks
         warning = f"no lock ({error.strerror}); let no two processes write there"
         print(f"warning: {path.parent}: {warning}", file=sys.stderr)
-        return
+        return False
     with wait(owner):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return True
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
@@ -198,4 +205,4 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {MAKE_ROOM}") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {way_out(error.errno)}") from error

@@ -35,9 +35,10 @@ def cpu_count() -> int:
 class Workers:
     """One process per maker of a host. An error of a host, a dead worker and one that hangs are errors in `receive`."""
 
-    def __init__(self, makers: list[Callable[[], Any]], timeout: float = TIMEOUT):
-        """Returns at once: hosts take seconds to make, and `receive` waits for them. timeout: seconds per answer."""
-        self._timeout = timeout
+    def __init__(self, makers: list[Callable[[], Any]], timeout: float | None = None):
+        """Returns at once: hosts take seconds to make, and `receive` waits for them. timeout: seconds per answer, by
+        default TIMEOUT."""
+        self._timeout = TIMEOUT if timeout is None else timeout
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self._unmade = set(range(len(makers)))

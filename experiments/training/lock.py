@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from collections.abc import Callable, Iterator
 
 from experiments.training import interrupt
 from trqam_jax import files
@@ -10,7 +11,11 @@ from trqam_jax.errors import UserError
 NAME = "lock"
 
 
-def hold(folder: pathlib.Path, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+_checks: dict[pathlib.Path, Callable[[], None]] = {}
+
+
+@contextlib.contextmanager
+def hold(folder: pathlib.Path, *, wait: bool) -> Iterator[None]:
     """The folder, made if it is not there, for this process alone. If another one has it: wait for that, or a
     UserError that says who. A signal ends the wait at once."""
 
@@ -20,4 +25,15 @@ def hold(folder: pathlib.Path, *, wait: bool) -> contextlib.AbstractContextManag
         print(f"waiting for {owner}, which writes {folder}", flush=True)
         return interrupt.at_once()
 
-    return files.lock(folder / NAME, busy)
+    with files.lock(folder / NAME, busy) as check:
+        _checks[folder] = check
+        try:
+            yield
+        finally:
+            del _checks[folder]
+
+
+def check(folder: pathlib.Path) -> None:
+    """UserError if another process writes a folder that is held here, as where locks are not passed on."""
+    if folder in _checks:
+        _checks[folder]()

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 import envs
 from experiments.config import flatten, notes
 from experiments.row_format import DIVERGED, OK
+from experiments.training import lock
 from experiments.training.csv_rows import CsvWriter, cut_csv
 from experiments.training.mirrors import Mirrored, Mirrors, in_order
 from experiments.training.replica import Replica
@@ -89,6 +90,7 @@ class Recorder:
 
     def train(self, phase: str, step: int, totals: Totals, updates_per_second: float) -> None:
         """One row per replica: its means, of the updates that count. Diverged, after the rows, if all have diverged."""
+        lock.check(self.folder)
         means, frozen_at = totals.means(), np.asarray(totals.frozen_at)
         for r, update in enumerate(frozen_at):
             if update >= 0 and self._status[r] == OK:
@@ -133,6 +135,7 @@ class Recorder:
 
     def eval(self, phase: str, step: int, episodes: Episodes, seconds: float) -> None:
         """One row per replica: means over its episodes."""
+        lock.check(self.folder)
         rows = [
             self._row(
                 r,
@@ -155,6 +158,7 @@ class Recorder:
 
     def done(self) -> None:
         """Mark the folder as complete; the last thing that is written."""
+        lock.check(self.folder)
         self._mirrors.close(finished=True)
         write_json(self.folder / "DONE", {})
 

@@ -1,8 +1,10 @@
 """Damage is noticed, a kill at any moment leaves a checkpoint to go on from, and a full disk harms none."""
 
 import errno
+import logging
 import os
 import pathlib
+import resource
 import shutil
 
 import chex
@@ -213,6 +215,22 @@ def test_a_full_disk_is_one_clear_error(two, tmp_path, monkeypatch):
             with pytest.raises(UserError, match=r"offline-11: .*cannot be written \(No space left .*make room"):
                 saved(folder, ("offline", 11))
         assert sorted(path.name for path in folder.iterdir()) == ["offline-10", "offline-9"]
+    assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
+
+
+def test_what_fails_in_the_middle_of_saving_is_one_line(two, tmp_path, monkeypatch, capfd, caplog):
+    """As a disk that breaks, or is full, after the room on it was checked; orbax's threads would print hundreds."""
+    folder = shutil.copytree(two, tmp_path / "copy")
+    monkeypatch.setattr(checkpoint, "check_room", lambda *_: None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"offline-11: .*cannot be written \(File too large\); .*make room"):
+            saved(folder, ("offline", 11))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
 
 

@@ -141,7 +141,7 @@ class Study:
         rows = rows if diverged else rows[np.isinf(at)]
         kinds, kind = _distinct(rows, ["agent", "variant"])
         rows = rows.assign(
-            label=np.array([self._label(*one, over) for one in kinds], object)[kind],
+            label=np.array([self._label(agent, variant, over) for agent, variant in kinds], object)[kind],
             value=np.array([_number(self._settings[one].get(over or "")) for one in kinds], float)[kind],
         )
         lines = groups(rows, ["label", "env", "value"])

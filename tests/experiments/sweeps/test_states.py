@@ -141,7 +141,7 @@ def test_a_long_log_is_read_from_its_end(tmp_path):
     log.write_text(old + START + "no bar\n" * logs.TAIL + "error: new\n\n== end: status 3\n")
     assert logs.last_attempt(log) == logs.Attempt(1, "elsewhere", 3, "error: new")
     log.write_text("")
-    assert logs.last_attempt(log) == logs.Attempt(None, "", None, "ended with status None")
+    assert logs.last_attempt(log) == logs.Attempt(None, "", None, "")
 
 
 def test_how_far_how_fast_and_how_long(sweep):

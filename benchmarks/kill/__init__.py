@@ -1,0 +1,1 @@
+"""A campaign of disturbances: python -m benchmarks.kill."""
