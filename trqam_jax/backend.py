@@ -66,13 +66,22 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
+#: On a CPU the first level of XLA's optimisation: more takes longer to compile and makes no update faster.
+#: On a GPU loops are part of the graphs of kernels that it starts at once, and so is what lies between large kernels.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"xla_backend_optimization_level": 1},
+    "gpu": {
+        "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,WHILE",
+        "xla_gpu_graph_min_graph_size": 1,
+    },
+}
+
+
 def compiler_options() -> dict[str, Any]:
-    """XLA's, for programs that take seconds to compile: on a CPU the first level of its optimisation. More takes longer
-    and makes no update faster. XLA_FLAGS, where it names a level, decides."""
-    level = "xla_backend_optimization_level"
-    if target_platform() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    return {level: 1}
+    """XLA's, for programs that take seconds to compile or run for long. What XLA_FLAGS names, it decides."""
+    given = os.environ.get("XLA_FLAGS", "")
+    options = _OPTIONS.get(target_platform(), {})
+    return {name: value for name, value in options.items() if f"--{name}=" not in given}
 
 
 def prepare_process() -> None:

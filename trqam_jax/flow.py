@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trqam_jax import loops
 from trqam_jax.types import Array, Scalar
 
 #: velocity(x, t) -> v, the observation already bound: (*n, B, D), a scalar or (..., 1) -> (*n, B, D).
@@ -44,5 +44,5 @@ def flow_matching_errors(
 def sample_ode(velocity: Field, x0: Float[Array, "*n D"], num_steps: int) -> Float[Array, "*n D"]:
     """Euler's endpoint x1 from x0, in steps at t = 0, 1/K, ..., (K-1)/K; not clipped."""
     h = 1 / num_steps
-    x1, _ = jax.lax.scan(lambda x, t: (x + h * velocity(x, t), None), x0, jnp.arange(num_steps) / num_steps)
+    x1, _ = loops.scan(lambda x, t: (x + h * velocity(x, t), None), x0, jnp.arange(num_steps) / num_steps)
     return x1

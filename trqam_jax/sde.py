@@ -1,15 +1,16 @@
 """The memoryless SDE whose marginals are a flow's (Domingo-Enrich et al. 2024, arXiv 2409.08861, sections 3 and 4)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trqam_jax.flow import Field
+from trqam_jax import loops
+from trqam_jax.backend import target_platform
+from trqam_jax.flow import Field, sample_ode
 from trqam_jax.types import Array
-
-UNROLLED_STEPS = 16  # at most
 
 
 class Path(NamedTuple):
@@ -31,23 +32,86 @@ def drift(velocity: Float[Array, "*n D"], x: Float[Array, "*n D"], s: Float[Arra
     return 2 * velocity - x / s
 
 
-def sample_path(velocity: Field, base: Field, x0: Float[Array, "B D"], eps: Float[Array, "K B D"]) -> Path:
+def sample_path(
+    velocity: Field,
+    base: Field,
+    x0: Float[Array, "B D"],
+    eps: Float[Array, "K B D"],
+    xs: Float[Array, "K B D"] | None = None,
+) -> Path:
     """Euler-Maruyama rollout of the fine-tuned flow; its last step is one ODE step of the base flow, without noise.
 
-    x0, eps: standard normal; the last entry of eps is unused. The points are held fixed: of the result only `delta_v`
-    has derivatives, by the parameters of the two flows. So a loss on it reuses the rollout's forward values.
+    x0, eps: standard normal; the last entry of eps is unused. xs: the rollout's points, where `sample_ode_and_points`
+    found them. The points are held fixed: of the result only `delta_v` has derivatives, by the parameters of the two
+    flows.
+
+    On a GPU the velocities at all points are computed once more, in one batch, and differentiated there: 1.1 x the
+    arithmetic in half the kernels. Elsewhere the loss reuses the rollout's forward values.
     """
-    num_steps = eps.shape[0]
+    num_steps = len(eps)
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+    if xs is None and target_platform() == "gpu":
+        xs = _points(velocity, x0, eps)
+    if xs is not None:
+        times = ts[:, None, None]
+        base_vs = base(xs, times)
+        return Path(xs, ts, xs[-1] + h * jax.lax.stop_gradient(base_vs[-1]), velocity(xs, times) - base_vs)
 
     def step(x, t_and_eps):
         t, e = t_and_eps
         v = velocity(x, t)
-        noise = jnp.sqrt(h * noise_variance(t, h)) * e
-        return x + h * drift(jax.lax.stop_gradient(v), x, t + h) + noise, (x, v)
+        return x + h * drift(jax.lax.stop_gradient(v), x, t + h) + _noise(t, e, h), (x, v)
 
     # A loop stacks what its gradient needs, which costs a tenth of an update; few steps do without it.
-    x, (xs, vs) = jax.lax.scan(step, x0, (ts[:-1], eps[:-1]), unroll=num_steps <= UNROLLED_STEPS)
+    x, (xs, vs) = loops.scan(step, x0, (ts[:-1], eps[:-1]), unrolled=True)
     last = base(x, ts[-1])
     delta_v = jnp.concatenate([vs - base(xs, ts[:-1, None, None]), (velocity(x, ts[-1]) - last)[None]])
     return Path(jnp.concatenate([xs, x[None]]), ts, x + h * jax.lax.stop_gradient(last), delta_v)
+
+
+def sample_ode_and_points(
+    flow: Callable[[Float[Array, "*n O"]], Field],
+    next_observations: Float[Array, "B O"],
+    z: Float[Array, "n B D"],
+    observations: Float[Array, "B O"],
+    x0: Float[Array, "B D"],
+    eps: Float[Array, "K B D"],
+) -> tuple[Float[Array, "n B D"], Float[Array, "K B D"] | None]:
+    """Endpoints of a flow's ODE from z at the next observations, not clipped, and the points of its SDE from x0, as
+    `sample_path` takes them. flow: observations -> velocity; z, x0, eps: standard normal.
+
+    On a GPU both take their steps together, as rows of one batch. Elsewhere that gains nothing, and the points are None.
+    """
+    num_steps = len(eps)
+    if target_platform() != "gpu":
+        return sample_ode(flow(next_observations), z, num_steps), None
+    alike = jnp.broadcast_to(next_observations, (len(z), *next_observations.shape))
+    velocity = flow(jnp.concatenate([alike, observations[None]]))
+    h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+    of_sde = (jnp.arange(len(z) + 1) == len(z))[:, None, None]
+
+    def step(x, t_and_eps):
+        t, e = t_and_eps
+        v = velocity(x, t)
+        return x + h * jnp.where(of_sde, drift(v, x, t + h), v) + of_sde * _noise(t, e, h), x[-1]
+
+    ends, xs = loops.scan(step, jnp.concatenate([z, x0[None]]), (ts, eps))
+    return ends[:-1], xs
+
+
+def _points(velocity: Field, x0: Float[Array, "B D"], eps: Float[Array, "K B D"]) -> Float[Array, "K B D"]:
+    """Of `sample_path`, without derivatives."""
+    num_steps = len(eps)
+    h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+
+    def step(x, t_and_eps):
+        t, e = t_and_eps
+        return x + h * drift(velocity(x, t), x, t + h) + _noise(t, e, h), x
+
+    x, xs = loops.scan(step, x0, (ts[:-1], eps[:-1]))
+    return jax.lax.stop_gradient(jnp.concatenate([xs, x[None]]))
+
+
+def _noise(t: Float[Array, ""], eps: Float[Array, "B D"], h: float) -> Float[Array, "B D"]:
+    """The SDE's, of a step at time t."""
+    return jnp.sqrt(h * noise_variance(t, h)) * eps
