@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from trqam_jax.backend import target_platform
+from trqam_jax.types import Array
 
 UNROLLED_STEPS = 16  # at most
 Carry = TypeVar("Carry")
@@ -24,3 +26,11 @@ def scan(
     length = len(jax.tree.leaves(xs)[0])
     unroll = (unrolled or target_platform() == "gpu") and length <= UNROLLED_STEPS
     return jax.lax.scan(step, init, xs, reverse=reverse, unroll=unroll)
+
+
+def shared(scalar: Array) -> Array:
+    """The scalar, for many leaves of a state to depend on. On a GPU read from an array: XLA makes one kernel of what it
+    computes of leaves of one shape if they read an array in common, and one per leaf if that is only a scalar."""
+    if target_platform() != "gpu":
+        return scalar
+    return jax.lax.optimization_barrier(jnp.broadcast_to(scalar, (2, *jnp.shape(scalar))))[0]
