@@ -13,7 +13,7 @@ from jaxtyping import Float
 from trqam_jax import loops
 from trqam_jax.backend import target_platform
 from trqam_jax.flow import Field, interpolate
-from trqam_jax.sde import drift, noise_variance, sample_path
+from trqam_jax.sde import drift, noise_variance, rollout_points, sample_path
 from trqam_jax.types import Array, Scalar
 
 Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation already bound
@@ -42,9 +42,28 @@ def lean_regression(
 
     x0, eps: standard normal; the last entry of eps is unused. xs: the rollout's points, where they are known.
     """
-    path = sample_path(fine_tuned, base, x0, eps, xs)
+    if target_platform() == "gpu":
+        xs = rollout_points(fine_tuned, x0, eps) if xs is None else xs
+        return _regression_in_batches(fine_tuned, base, value, xs, inv_temp)
+    path = sample_path(fine_tuned, base, x0, eps)
     a1 = value_gradient(value, path.x1) * -inv_temp
     return Regression(path.xs, path.ts, path.delta_v, lean_adjoint(base, path.xs, path.ts, a1), a1)
+
+
+def _regression_in_batches(
+    fine_tuned: Field, base: Field, value: Value, xs: Float[Array, "K B D"], inv_temp: Scalar
+) -> Regression:
+    """`lean_regression` for a GPU, at known points of the rollout: all velocities are computed in batches, those of the
+    loss once more. That is 1.1 x the arithmetic in half the kernels."""
+    num_steps = len(xs)
+    h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+    times = ts[:, None, None]
+    base_velocities = base(xs, times)
+    a1 = value_gradient(value, xs[-1] + h * base_velocities[-1]) * -inv_temp
+    adjoints = lean_adjoint(base, xs, ts, a1)
+    # In this order, so that what the adjoints and what the loss's gradient need are not in memory at one time.
+    xs, adjoints = jax.lax.optimization_barrier((xs, adjoints))
+    return Regression(xs, ts, fine_tuned(xs, times) - base_velocities, adjoints, a1)
 
 
 def bridge_regression(

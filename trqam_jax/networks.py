@@ -10,7 +10,7 @@ equal but for rounding, whose derivatives keep and read less than those that JAX
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,14 +22,23 @@ from trqam_jax.streams import named
 from trqam_jax.types import Array, Key, Params
 
 
-class Network(Protocol):
-    """What is used of a linen module."""
+class _WithOwnInputs(NamedTuple):
+    """A network whose inputs have a leading axis, used like one whose inputs have none."""
 
-    def apply(self, variables: Mapping[str, Any], *inputs: Any) -> Any: ...
+    network: nn.Module
+    size: int
 
-    def init(self, key: Any, *inputs: Any) -> Any: ...
+    def apply(self, variables: Mapping[str, Any], *inputs: Array | float) -> Any:
+        return self.network.apply(variables, *self._repeated(inputs))
+
+    def init(self, key: Key, *inputs: Array | float) -> Any:
+        return self.network.init(key, *self._repeated(inputs))
+
+    def _repeated(self, inputs: tuple[Array | float, ...]) -> list[Array]:
+        return [jnp.broadcast_to(x, (self.size, *jnp.shape(x))) for x in inputs]
 
 
+Network = nn.Module | _WithOwnInputs
 Times = Float[Array, ""] | Float[Array, "*t 1"] | float  # scalar, or one per row
 
 
@@ -264,22 +273,6 @@ def _ensemble(member: type[nn.Module], hidden_dims: Sequence[int], num_critics: 
         axis_size=num_critics,
     )
     return _WithOwnInputs(ensemble(hidden_dims), num_critics) if own_inputs else ensemble(hidden_dims)
-
-
-class _WithOwnInputs(NamedTuple):
-    """A network whose inputs have a leading axis, used like one whose inputs have none."""
-
-    network: nn.Module
-    size: int
-
-    def apply(self, variables: Mapping[str, Any], *inputs: Array | float) -> Any:
-        return self.network.apply(variables, *self._repeated(inputs))
-
-    def init(self, key: Key, *inputs: Array | float) -> Any:
-        return self.network.init(key, *self._repeated(inputs))
-
-    def _repeated(self, inputs: tuple[Array | float, ...]) -> list[Array]:
-        return [jnp.broadcast_to(x, (self.size, *jnp.shape(x))) for x in inputs]
 
 
 def Critic(hidden_dims: Sequence[int], num_critics: int) -> Network:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from trqam_jax import loops
 from trqam_jax.backend import target_platform
-from trqam_jax.flow import Field, sample_ode
+from trqam_jax.flow import Field, rows_of_both, sample_ode
 from trqam_jax.types import Array
 
 
@@ -32,30 +32,14 @@ def drift(velocity: Float[Array, "*n D"], x: Float[Array, "*n D"], s: Float[Arra
     return 2 * velocity - x / s
 
 
-def sample_path(
-    velocity: Field,
-    base: Field,
-    x0: Float[Array, "B D"],
-    eps: Float[Array, "K B D"],
-    xs: Float[Array, "K B D"] | None = None,
-) -> Path:
+def sample_path(velocity: Field, base: Field, x0: Float[Array, "B D"], eps: Float[Array, "K B D"]) -> Path:
     """Euler-Maruyama rollout of the fine-tuned flow; its last step is one ODE step of the base flow, without noise.
 
-    x0, eps: standard normal; the last entry of eps is unused. xs: the rollout's points, where `sample_ode_and_points`
-    found them. The points are held fixed: of the result only `delta_v` has derivatives, by the parameters of the two
-    flows.
-
-    On a GPU the velocities at all points are computed once more, in one batch, and differentiated there: 1.1 x the
-    arithmetic in half the kernels. Elsewhere the loss reuses the rollout's forward values.
+    x0, eps: standard normal; the last entry of eps is unused. The points are held fixed: of the result only `delta_v`
+    has derivatives, by the parameters of the two flows. So a loss on it reuses the rollout's forward values.
     """
     num_steps = len(eps)
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
-    if xs is None and target_platform() == "gpu":
-        xs = _points(velocity, x0, eps)
-    if xs is not None:
-        times = ts[:, None, None]
-        base_vs = base(xs, times)
-        return Path(xs, ts, xs[-1] + h * jax.lax.stop_gradient(base_vs[-1]), velocity(xs, times) - base_vs)
 
     def step(x, t_and_eps):
         t, e = t_and_eps
@@ -77,16 +61,15 @@ def sample_ode_and_points(
     x0: Float[Array, "B D"],
     eps: Float[Array, "K B D"],
 ) -> tuple[Float[Array, "n B D"], Float[Array, "K B D"] | None]:
-    """Endpoints of a flow's ODE from z at the next observations, not clipped, and the points of its SDE from x0, as
-    `sample_path` takes them. flow: observations -> velocity; z, x0, eps: standard normal.
+    """Endpoints of a flow's ODE from z at the next observations, not clipped, and `rollout_points` of the same flow.
 
-    On a GPU both take their steps together, as rows of one batch. Elsewhere that gains nothing, and the points are None.
+    flow: observations -> velocity; z, x0, eps: standard normal. On a GPU both take their steps together, as rows of one
+    batch. Elsewhere that gains nothing: the points are None.
     """
     num_steps = len(eps)
     if target_platform() != "gpu":
         return sample_ode(flow(next_observations), z, num_steps), None
-    alike = jnp.broadcast_to(next_observations, (len(z), *next_observations.shape))
-    velocity = flow(jnp.concatenate([alike, observations[None]]))
+    velocity, starts = rows_of_both(flow, (next_observations, z), (observations, x0))
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
     of_sde = (jnp.arange(len(z) + 1) == len(z))[:, None, None]
 
@@ -95,12 +78,12 @@ def sample_ode_and_points(
         v = velocity(x, t)
         return x + h * jnp.where(of_sde, drift(v, x, t + h), v) + of_sde * _noise(t, e, h), x[-1]
 
-    ends, xs = loops.scan(step, jnp.concatenate([z, x0[None]]), (ts, eps))
+    ends, xs = loops.scan(step, starts, (ts, eps))
     return ends[:-1], xs
 
 
-def _points(velocity: Field, x0: Float[Array, "B D"], eps: Float[Array, "K B D"]) -> Float[Array, "K B D"]:
-    """Of `sample_path`, without derivatives."""
+def rollout_points(velocity: Field, x0: Float[Array, "B D"], eps: Float[Array, "K B D"]) -> Float[Array, "K B D"]:
+    """Those of `sample_path` at the grid's points, fixed, without the velocities there."""
     num_steps = len(eps)
     h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
 

@@ -33,8 +33,8 @@ def clip_by_global_norm(max_norm: Scalar) -> optax.GradientTransformation:
 
 
 def global_norm(grads: Params) -> Array:
-    """Joint L2 norm of all leaves. On a GPU large leaves are summed along their rows and the rest is joined and summed at
-    once: sums of their own take one or two kernels a leaf, and XLA must not make them of the joint one."""
+    """Joint L2 norm of all leaves. On a GPU large leaves are summed along their rows, and the rest is joined and summed
+    at once. A sum per leaf takes one or two kernels each, and is what XLA would make of it."""
     if target_platform() != "gpu":
         return optax.global_norm(grads)
     squares = [jnp.square(g) for g in jax.tree.leaves(grads)]
