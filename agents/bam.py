@@ -8,17 +8,17 @@ chunk, the critics at the end are the online ones, pessimistic, and the end is n
 
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from agents import matching, shared
+from trqam_jax import loops
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.critic import pessimistic
 from trqam_jax.flow import Field
 from trqam_jax.networks import bind
-from trqam_jax.sde import UNROLLED_STEPS, drift, noise_variance
+from trqam_jax.sde import drift, noise_variance
 from trqam_jax.settings import Setting
 from trqam_jax.types import Array, Batch, Key, Params, Spec
 
@@ -95,5 +95,5 @@ def differentiable_rollout(
         penalty = 2 * jnp.square(v - base(x, t)).sum(-1) / variance
         return x + h * drift(v, x, t + h) + jnp.sqrt(h * variance) * e, penalty
 
-    x, penalties = jax.lax.scan(step, x0, (ts[:-1], eps[:-1]), unroll=num_steps <= UNROLLED_STEPS)
+    x, penalties = loops.scan(step, x0, (ts[:-1], eps[:-1]), unrolled=True)
     return Rollout(x + h * base(x, ts[-1]), penalties.sum(0))

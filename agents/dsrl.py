@@ -16,7 +16,7 @@ from agents import shared
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.entropy import tanh_sample, temperature_loss
-from trqam_jax.flow import sample_ode
+from trqam_jax.flow import sample_ode, sample_ode_at_both
 from trqam_jax.networks import TanhGaussian, bind, init_params
 from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
@@ -61,10 +61,11 @@ class DSRL(AbstractAgent):
         config, online, observations = self.config, self.train.params, batch.observations
         critic = lambda params: bind(self.critic_network, params, observations)
 
-        next_chunks = self.sample(batch.next_observations, noise["next_action"])
+        candidates, distilled = self.decode_both(batch, noise)
+        next_chunks = shared.best_candidate(self, batch.next_observations, candidates)
         td_and_flow = shared.td_and_flow_loss(self, "actor_bc_flow", batch, noise, next_chunks)
         # What Q_z learns, critic by critic: the online critics at the flow's chunks.
-        flow_qs = critic(online["critic"])(self.decode(observations, noise["distill_z"]))
+        flow_qs = critic(online["critic"])(distilled)
         alpha = jnp.exp(online["alpha"]["log_value"])
 
         def loss(params):
@@ -92,8 +93,20 @@ class DSRL(AbstractAgent):
         velocity = bind(self.flow_network, self.train.targets["actor_bc_flow"], observations)
         return jnp.clip(sample_ode(velocity, z, self.config.flow_steps), -1, 1)
 
-    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+    def decode_both(self, batch: Batch, noise: Noise) -> tuple[Float[Array, "n B D"], Float[Array, "B D"]]:
+        """Clipped chunks of the policy's latents at the next observations, and of the noise that Q_z learns from."""
+        flow = lambda observations: bind(self.flow_network, self.train.targets["actor_bc_flow"], observations)
+        latents = self.latents(batch.next_observations, noise["next_action"])
+        first, second = (batch.next_observations, latents), (batch.observations, noise["distill_z"])
+        ends, distilled = sample_ode_at_both(flow, first, second, self.config.flow_steps)
+        return jnp.clip(ends, -1, 1), jnp.clip(distilled, -1, 1)
+
+    def latents(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "n B D"]:
+        """The noise from which the policy has the flow start."""
         mean, log_std = bind(self.latent_network, self.train.params["actor"], observations)()
         latents, _ = tanh_sample(mean, log_std, noise)
-        candidates = self.decode(observations, self.config.noise_scale * latents)
+        return self.config.noise_scale * latents
+
+    def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
+        candidates = self.decode(observations, self.latents(observations, noise))
         return shared.best_candidate(self, observations, candidates)

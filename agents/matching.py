@@ -15,6 +15,7 @@ from trqam_jax.adjoint import Regression, lean_regression
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
 from trqam_jax.networks import bind, init_params
+from trqam_jax.sde import sample_ode_and_points
 from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
 from trqam_jax.train_state import TrainState
@@ -57,10 +58,32 @@ def draw_rollout(agent: AbstractAgent, key: Key, batch_size: int) -> Noise:
     return draw_common(agent, key, batch_size) | rollout
 
 
+def candidates_and_points(
+    agent: AbstractAgent, batch: Batch, noise: Noise
+) -> tuple[Float[Array, "n B D"], Float[Array, "K B D"] | None]:
+    """Clipped endpoints of the fine-tuned flow at the next observations, of which the TD target's action is chosen, and
+    the points of its SDE rollout, which `rollout_regression` takes."""
+    flow = lambda observations: bind(agent.flow_network, agent.train.params["actor_fast"], observations)
+    ends, xs = sample_ode_and_points(
+        flow,
+        batch.next_observations,
+        noise["next_action"],
+        batch.observations,
+        noise["rollout_x0"],
+        noise["rollout_eps"],
+    )
+    return jnp.clip(ends, -1, 1), xs
+
+
 def rollout_regression(
-    agent: AbstractAgent, batch: Batch, noise: Noise, inv_temp: Scalar = 1.0
+    agent: AbstractAgent,
+    batch: Batch,
+    noise: Noise,
+    inv_temp: Scalar = 1.0,
+    xs: Float[Array, "K B D"] | None = None,
 ) -> Callable[[Params], Regression]:
-    """parameters -> the regression of the fine-tuned flow along its own SDE rollout, on the averaged critics."""
+    """parameters -> the regression of the fine-tuned flow along its own SDE rollout, on the averaged critics. xs: the
+    rollout's points, where they are known."""
     flow = lambda params: bind(agent.flow_network, params, batch.observations)
     targets = agent.train.targets
 
@@ -72,6 +95,7 @@ def rollout_regression(
             x0=noise["rollout_x0"],
             eps=noise["rollout_eps"],
             inv_temp=inv_temp,
+            xs=xs,
         )
 
     return regression

@@ -11,7 +11,7 @@ from typing import ClassVar
 from jaxtyping import Float
 
 from agents import matching
-from agents.shared import Loss, gradient_step, td_and_flow_loss
+from agents.shared import Loss, best_candidate, gradient_step, td_and_flow_loss
 from trqam_jax.adjoint import matching_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
@@ -37,17 +37,25 @@ class QAM(AbstractAgent):
         return matching.draw_rollout(self, key, batch_size)
 
     def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
-        next_chunks = self.sample(batch.next_observations, noise["next_action"])
-        return gradient_step(self, qam_loss(self, batch, noise, next_chunks))
+        candidates, xs = matching.candidates_and_points(self, batch, noise)
+        next_chunks = best_candidate(self, batch.next_observations, candidates)
+        return gradient_step(self, qam_loss(self, batch, noise, next_chunks, xs))
 
     def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
         return matching.sample_fast(self, observations, noise)
 
 
-def qam_loss(agent: AbstractAgent, batch: Batch, noise: Noise, next_chunks: Float[Array, "B D"]) -> Loss:
-    """TD, flow matching and adjoint matching: QAM's loss, to which QAM-E and QAM-F add their own."""
+def qam_loss(
+    agent: AbstractAgent,
+    batch: Batch,
+    noise: Noise,
+    next_chunks: Float[Array, "B D"],
+    xs: Float[Array, "K B D"] | None = None,
+) -> Loss:
+    """TD, flow matching and adjoint matching: QAM's loss, to which QAM-E and QAM-F add their own. xs: the rollout's
+    points, where they are known."""
     td_and_flow = td_and_flow_loss(agent, "actor_slow", batch, noise, next_chunks)
-    regress = matching.rollout_regression(agent, batch, noise, agent.config.inv_temp)
+    regress = matching.rollout_regression(agent, batch, noise, agent.config.inv_temp, xs)
 
     def loss(params: Params) -> tuple[Array, Info]:
         total, info = td_and_flow(params)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from agents import guided, shared
+from trqam_jax import loops
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig, Derived
 from trqam_jax.critic import pessimistic, td_target
@@ -140,7 +141,7 @@ def reverse(
     def back(x: Array, i: Array) -> tuple[Array, None]:
         return x - h * velocity(x, 1 - i * h), None
 
-    return jax.lax.scan(back, x1, jnp.arange(num_steps))[0]
+    return loops.scan(back, x1, jnp.arange(num_steps))[0]
 
 
 def euler_step(

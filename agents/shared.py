@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Float
 
 from trqam_jax.agent import AbstractAgent, Info, Noise
@@ -15,6 +14,7 @@ from trqam_jax.flow import flow_matching_loss, sample_ode
 from trqam_jax.networks import bind
 from trqam_jax.settings import Setting
 from trqam_jax.streams import named, normals
+from trqam_jax.train_state import global_norm
 from trqam_jax.types import Array, Batch, Key, Params
 
 #: A loss that `gradient_step` descends: parameters of all networks -> (loss, what to report).
@@ -31,7 +31,7 @@ def gradient_step(agent: AbstractAgent, loss: Loss) -> tuple[Any, Info]:
     """One step of the agent's optimiser down `loss`, and of its averages: (the agent, info with grad_norm)."""
     grads, info = jax.grad(loss, has_aux=True)(agent.train.params)
     train = agent.train.apply_gradients(grads, agent.optimizer, agent.averaging())
-    return agent.replace(train=train), info | {"grad_norm": optax.global_norm(grads)}
+    return agent.replace(train=train), info | {"grad_norm": global_norm(grads)}
 
 
 def draw_common(agent: AbstractAgent, key: Key, batch_size: int) -> Noise:

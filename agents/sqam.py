@@ -9,14 +9,15 @@ both. From the release, as in TRQAM: the base is the Polyak average of a slow fl
 
 from typing import ClassVar
 
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from agents import matching
-from agents.shared import draw_common, td_and_flow_loss
+from agents.shared import best_candidate, draw_common, td_and_flow_loss
 from trqam_jax.adjoint import bridge_regression, matching_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
-from trqam_jax.flow import sample_ode
+from trqam_jax.flow import sample_ode_at_both
 from trqam_jax.networks import bind
 from trqam_jax.settings import Setting
 from trqam_jax.streams import normals
@@ -51,10 +52,15 @@ class SQAM(AbstractAgent):
         config, online, targets = self.config, self.train.params, self.train.targets
         flow = lambda params: bind(self.flow_network, params, batch.observations)
 
-        next_chunks = self.sample(batch.next_observations, noise["next_action"])
+        ends, x1 = sample_ode_at_both(
+            lambda observations: bind(self.flow_network, online["actor_fast"], observations),
+            (batch.next_observations, noise["next_action"]),
+            (batch.observations, noise["rollout_x0"]),
+            config.flow_steps,
+        )
+        next_chunks = best_candidate(self, batch.next_observations, jnp.clip(ends, -1, 1))
         td_and_flow = td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
         lambda_eff = config.lam_scale * self.dual.lam
-        x1 = sample_ode(flow(online["actor_fast"]), noise["rollout_x0"], config.flow_steps)
 
         def loss(params):
             total, info = td_and_flow(params)

@@ -15,7 +15,7 @@ from typing import ClassVar
 from jaxtyping import Float
 
 from agents import matching
-from agents.shared import td_and_flow_loss
+from agents.shared import best_candidate, td_and_flow_loss
 from trqam_jax.adjoint import matching_loss
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.agent_config import AgentConfig
@@ -45,9 +45,10 @@ class TRQAMExternal(AbstractAgent):
         return matching.draw_rollout(self, key, batch_size)
 
     def step(self, batch: Batch, noise: Noise) -> tuple[AbstractAgent, Info]:
-        next_chunks = self.sample(batch.next_observations, noise["next_action"])
+        candidates, xs = matching.candidates_and_points(self, batch, noise)
+        next_chunks = best_candidate(self, batch.next_observations, candidates)
         td_and_flow = td_and_flow_loss(self, "actor_slow", batch, noise, next_chunks)
-        regress = matching.rollout_regression(self, batch, noise)
+        regress = matching.rollout_regression(self, batch, noise, xs=xs)
         penalty_weight = self.config.lam_scale * self.dual.lam
 
         def loss(params):

@@ -106,5 +106,5 @@ def default_fusions():
     from trqam_jax import backend
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "compiler_options", lambda: {"xla_cpu_use_fusion_emitters": True})
+        patch.setattr(backend, "compiler_options", lambda *_: {"xla_cpu_use_fusion_emitters": True})
         yield

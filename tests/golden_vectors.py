@@ -14,6 +14,7 @@ from agents import edits
 from agents.shared import flow_chunks
 from trqam_jax.adjoint import lean_regression
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.backend import compiling_for
 from trqam_jax.data import assemble_repeated
 from trqam_jax.entropy import tanh_sample
 from trqam_jax.networks import bind
@@ -214,8 +215,21 @@ def check_one_update(case, file):
     """Losses, new parameters and new averages. Returns the new agent."""
     vectors = Vectors(file)
     agent = vectors.load(case.agent).at_step(vectors.number())
+    return check_step(case, vectors, agent, jax.jit(type(agent).step))
+
+
+def check_one_update_for_a_gpu(case, file):
+    """The same of the form that an update takes on a GPU, computed here."""
+    vectors = Vectors(file)
+    agent = vectors.load(case.agent).at_step(vectors.number())
+    with compiling_for("gpu"):  # what JAX has traced of `step` itself takes this machine's form
+        check_step(case, vectors, agent, jax.jit(lambda agent, *given: agent.step(*given)))
+
+
+def check_step(case, vectors, agent, step):
+    """`step` from the file's parameters, on its first batch."""
     with jax.default_matmul_precision("highest"):
-        new, info = jax.jit(type(agent).step)(agent, vectors.batch(), vectors.noise(case))
+        new, info = step(agent, vectors.batch(), vectors.noise(case))
     for name, expected in vectors.info(case).items():
         assert_close(info[name], expected, name)
     assert_state_close(new.train, vectors)

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trqam_jax import loops
+from trqam_jax.backend import target_platform
 from trqam_jax.flow import Field, interpolate
-from trqam_jax.sde import drift, noise_variance, sample_path
+from trqam_jax.sde import drift, noise_variance, rollout_points, sample_path
 from trqam_jax.types import Array, Scalar
 
 Value = Callable[[Array], Array]  # critics (B, D) -> (Q, B), the observation already bound
@@ -34,14 +36,34 @@ def lean_regression(
     x0: Float[Array, "B D"],
     eps: Float[Array, "K B D"],
     inv_temp: Scalar = 1.0,
+    xs: Float[Array, "K B D"] | None = None,
 ) -> Regression:
     """Along an SDE rollout of the fine-tuned flow, with the lean adjoint of inv_temp times the value (QAM).
 
-    x0, eps: standard normal; the last entry of eps is unused.
+    x0, eps: standard normal; the last entry of eps is unused. xs: the rollout's points, where they are known.
     """
+    if target_platform() == "gpu":
+        xs = rollout_points(fine_tuned, x0, eps) if xs is None else xs
+        return _regression_in_batches(fine_tuned, base, value, xs, inv_temp)
     path = sample_path(fine_tuned, base, x0, eps)
     a1 = value_gradient(value, path.x1) * -inv_temp
     return Regression(path.xs, path.ts, path.delta_v, lean_adjoint(base, path.xs, path.ts, a1), a1)
+
+
+def _regression_in_batches(
+    fine_tuned: Field, base: Field, value: Value, xs: Float[Array, "K B D"], inv_temp: Scalar
+) -> Regression:
+    """`lean_regression` for a GPU, at known points of the rollout: all velocities are computed in batches, those of the
+    loss once more. That is 1.1 x the arithmetic in half the kernels."""
+    num_steps = len(xs)
+    h, ts = 1 / num_steps, jnp.arange(num_steps) / num_steps
+    times = ts[:, None, None]
+    base_velocities = base(xs, times)
+    a1 = value_gradient(value, xs[-1] + h * base_velocities[-1]) * -inv_temp
+    adjoints = lean_adjoint(base, xs, ts, a1)
+    # In this order, so that what the adjoints and what the loss's gradient need are not in memory at one time.
+    xs, adjoints = jax.lax.optimization_barrier((xs, adjoints))
+    return Regression(xs, ts, fine_tuned(xs, times) - base_velocities, adjoints, a1)
 
 
 def bridge_regression(
@@ -70,16 +92,19 @@ def lean_adjoint(
     base: Field, xs: Float[Array, "K B D"], ts: Float[Array, " K"], a1: Float[Array, "B D"]
 ) -> Float[Array, "K B D"]:
     """Adjoints a_i at points xs and times ts: backwards from a1 along the base drift at (x_i, t_i + h) (arXiv
-    2409.08861, equations 38 and 39)."""
+    2409.08861, equations 38 and 39). On a GPU the drifts at all points are linearised in one batch, before."""
     h = 1 / len(ts)
 
-    def step(a, x_and_t):
-        x, t = x_and_t
-        _, pull = jax.vjp(lambda x: drift(base(x, t + h), x, t + h), x)
+    def linearise(x: Array, t: Array) -> Callable[[Array], tuple[Array]]:
+        return jax.vjp(lambda x: drift(base(x, t + h), x, t + h), x)[1]
+
+    def step(a: Array, pull: Callable[[Array], tuple[Array]]) -> tuple[Array, Array]:
         a = a + h * pull(a)[0]
         return a, a
 
-    return jax.lax.scan(step, a1, (xs, ts), reverse=True)[1]
+    if target_platform() == "gpu":
+        return loops.scan(step, a1, jax.vmap(linearise)(xs, ts), reverse=True)[1]
+    return loops.scan(lambda a, x_and_t: step(a, linearise(*x_and_t)), a1, (xs, ts), reverse=True)[1]
 
 
 def matching_loss(

@@ -102,13 +102,32 @@ def _say_once_what_is_compiled_anew(folder: str) -> None:
     warnings.showwarning = show_once
 
 
-def compiler_options() -> dict[str, Any]:
-    """XLA's, for programs that take seconds to compile: on a CPU the first level of its optimisation. More takes longer
-    and makes no update faster. XLA_FLAGS, where it names a level, decides."""
-    level = "xla_backend_optimization_level"
-    if target_platform() != "cpu" or level in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    return {level: 1}
+#: On a CPU the first level of XLA's optimisation: more takes longer to compile and makes no update faster. On a GPU
+#: whatever a program starts is part of a graph of kernels, loops included, so that a dispatch is one start of a graph.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"xla_backend_optimization_level": 1},
+    "gpu": {
+        "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,WHILE",
+        "xla_gpu_graph_min_graph_size": 1,
+    },
+}
+#: A replica alone: its products are cuBLASLt's, which adds biases and takes GELU at the end of the product. It does not
+#: for biases that differ along a batch, as those of several replicas, for which XLA's own kernels move fewer bytes.
+_OPTIONS_OF_ONE: dict[str, dict[str, Any]] = {
+    "gpu": {"xla_gpu_enable_triton_gemm": False, "xla_gpu_enable_cublaslt": True},
+}
+
+
+def compiler_options(replicas: int | None = None) -> dict[str, Any]:
+    """XLA's, for programs that take seconds to compile or run for long. What XLA_FLAGS names, it decides.
+
+    replicas: how many an update's program has.
+    """
+    options = _OPTIONS.get(target_platform(), {})
+    if replicas == 1:
+        options = options | _OPTIONS_OF_ONE.get(target_platform(), {})
+    named = {flag.removeprefix("--").partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
+    return {name: value for name, value in options.items() if name not in named}
 
 
 def prepare_process() -> None:

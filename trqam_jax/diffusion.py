@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from trqam_jax import loops
 from trqam_jax.flow import Field
 from trqam_jax.types import Array
 
@@ -105,5 +105,5 @@ def sample_reverse(
         step, z = each
         return reverse_step(x, predictor(x, step.t), z, step), None
 
-    x0, _ = jax.lax.scan(body, x, (reverse_steps(schedule), z))
+    x0, _ = loops.scan(body, x, (reverse_steps(schedule), z))
     return x0

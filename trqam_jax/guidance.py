@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trqam_jax import loops
 from trqam_jax.flow import Field
 from trqam_jax.types import Array, Scalar
 
@@ -26,7 +27,7 @@ def sample_guided_ode(velocity: Field, guided: Field, x0: Float[Array, "*n D"], 
     """Euler's endpoint, not clipped, as `sample_ode` gives it; the step at t = 0 follows the flow alone."""
     h = 1 / num_steps
     x = x0 + h * velocity(x0, jnp.zeros(()))
-    x1, _ = jax.lax.scan(lambda x, t: (x + h * guided(x, t), None), x, jnp.arange(1, num_steps) / num_steps)
+    x1, _ = loops.scan(lambda x, t: (x + h * guided(x, t), None), x, jnp.arange(1, num_steps) / num_steps)
     return x1
 
 

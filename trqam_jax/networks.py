@@ -2,20 +2,43 @@
 
 Dense, GELU (tanh approximation; mish in noise predictors), then layer norm where there is one; Glorot-uniform kernels,
 zero biases. Layer norm is always in critics, and in flow networks where the benchmark's table says so.
+
+A GPU spends its time on kernels that read and write activations. There GELU and layer norm are functions of their own,
+equal but for rounding, whose derivatives keep and read less than those that JAX derives.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trqam_jax.backend import target_platform
 from trqam_jax.streams import named
 from trqam_jax.types import Array, Key, Params
 
-Network = nn.Module
+
+class _WithOwnInputs(NamedTuple):
+    """A network whose inputs have a leading axis, used like one whose inputs have none."""
+
+    network: nn.Module
+    size: int
+
+    def apply(self, variables: Mapping[str, Any], *inputs: Array | float) -> Any:
+        return self.network.apply(variables, *self._repeated(inputs))
+
+    def init(self, key: Key, *inputs: Array | float) -> Any:
+        return self.network.init(key, *self._repeated(inputs))
+
+    def _repeated(self, inputs: tuple[Array | float, ...]) -> list[Array]:
+        return [jnp.broadcast_to(x, (self.size, *jnp.shape(x))) for x in inputs]
+
+
+Network = nn.Module | _WithOwnInputs
 Times = Float[Array, ""] | Float[Array, "*t 1"] | float  # scalar, or one per row
 
 
@@ -25,8 +48,71 @@ def _dense(width: int, name: str | None = None, variance: float = 1.0) -> nn.Den
     return nn.Dense(width, kernel_init=kernel_init, name=name)
 
 
-def _gelu(x: Float[Array, "*n W"]) -> Float[Array, "*n W"]:
-    return nn.gelu(x, approximate=True)
+_gelu: Callable[[Array], Array] = functools.partial(nn.gelu, approximate=True)
+
+
+@jax.custom_jvp
+def _gelu_with_slopes(x: Float[Array, "*n W"]) -> Float[Array, "*n W"]:
+    """GELU whose gradient needs one array, its slopes, which are made beside its values. Otherwise XLA makes them where
+    they are needed, again for each of the adjoint's steps, and keeps what they are made from."""
+    return _gelu(x)
+
+
+@_gelu_with_slopes.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    a, b = math.sqrt(2 / math.pi), 0.044715  # gelu(x) = x (1 + tanh(a (x + b x^3))) / 2
+    tanh = jnp.tanh(a * (x + b * x**3))
+    slope = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * a * (1 + 3 * b * x**2)
+    return _gelu_with_slopes(x), jax.lax.optimization_barrier(slope) * dx
+
+
+LAYER_NORM_EPSILON = 1e-6
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _activated_norm(
+    activation: Callable[[Array], Array], x: Float[Array, "*n W"], scale: Float[Array, " W"], bias: Float[Array, " W"]
+) -> Float[Array, "*n W"]:
+    """Layer norm of activation(x). Mean and variance one after the other are a pattern that XLA makes one kernel of,
+    the activation included, as long as nothing else reads them: the gradient has sums of its own, all in one pass."""
+    y = activation(x)
+    y = y - y.mean(-1, keepdims=True)
+    return y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + LAYER_NORM_EPSILON) * scale + bias
+
+
+def _activated_norm_forward(activation: Callable[[Array], Array], x: Array, scale: Array, bias: Array) -> tuple:
+    return _activated_norm(activation, x, scale, bias), (x, scale)
+
+
+def _activated_norm_backward(activation: Callable[[Array], Array], kept: tuple[Array, Array], d_out: Array) -> tuple:
+    (x, scale), d_out = jax.lax.optimization_barrier((kept, d_out))
+    y, pull = jax.vjp(activation, x)
+    d_normed = d_out * scale
+    addends = (y, y * y, d_normed, d_normed * y)
+    add = lambda sums, terms: tuple(a + b for a, b in zip(sums, terms, strict=True))
+    sums = jax.lax.reduce(addends, (jnp.zeros((), x.dtype),) * 4, add, (x.ndim - 1,))
+    mean, square, mean_d, product = (total[..., None] / x.shape[-1] for total in sums)
+    inverse = jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + LAYER_NORM_EPSILON)
+    normed = (y - mean) * inverse
+    (dx,) = pull(inverse * (d_normed - mean_d - normed * (product - mean * mean_d) * inverse))
+    batch = tuple(range(x.ndim - 1))
+    return dx, (d_out * normed).sum(batch), d_out.sum(batch)
+
+
+_activated_norm.defvjp(_activated_norm_forward, _activated_norm_backward)
+
+
+class LayerNorm(nn.Module):
+    """`nn.LayerNorm` after an activation, in the form for a GPU; parameters of the same names."""
+
+    activation: Callable[[Array], Array]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n W"]) -> Float[Array, "*n W"]:
+        scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:])
+        return _activated_norm(self.activation, x, scale, bias)
 
 
 def _join(*inputs: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -41,10 +127,15 @@ def _hidden(
     layer_norm: bool,
     activation: Callable[[Array], Array] = _gelu,
 ) -> Float[Array, "*n W"]:
+    on_gpu = target_platform() == "gpu"
     for width in hidden_dims:
-        x = activation(_dense(width)(x))
-        if layer_norm:
-            x = nn.LayerNorm(epsilon=1e-6)(x)
+        x = _dense(width)(x)
+        if not layer_norm:
+            x = _gelu_with_slopes(x) if activation is _gelu and on_gpu else activation(x)
+        elif on_gpu:
+            x = LayerNorm(activation)(x)
+        else:
+            x = nn.LayerNorm(LAYER_NORM_EPSILON)(activation(x))
     return x
 
 
@@ -170,15 +261,18 @@ class _SingleTimedCritic(nn.Module):
 
 
 def _ensemble(member: type[nn.Module], hidden_dims: Sequence[int], num_critics: int) -> Network:
+    """On a GPU every critic is given the inputs as if they were its own. Of common ones XLA makes one wide product of
+    the first layers, and transposes its result to those of the critics one after the other."""
+    own_inputs = target_platform() == "gpu"
     ensemble = nn.vmap(
         member,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=None,  # pyright: ignore[reportArgumentType]  (flax says int and means what jax.vmap takes)
+        in_axes=0 if own_inputs else None,  # pyright: ignore[reportArgumentType]  (flax says int and means jax.vmap's)
         out_axes=0,
         axis_size=num_critics,
     )
-    return ensemble(hidden_dims)
+    return _WithOwnInputs(ensemble(hidden_dims), num_critics) if own_inputs else ensemble(hidden_dims)
 
 
 def Critic(hidden_dims: Sequence[int], num_critics: int) -> Network:

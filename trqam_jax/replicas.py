@@ -281,4 +281,4 @@ def _compile(own: _Pass, dataset: Dataset | Stream | Block, sampling: SamplingCo
     steps = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split)
     data = ReplicaData(dataset, own.task, own.replay)
     lowered = run_updates.lower(own.agents, own.totals, data, own.streams, steps, steps, sampling=sampling)
-    return lowered.compile(backend.compiler_options())
+    return lowered.compile(backend.compiler_options(size))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trqam_jax import loops
 from trqam_jax.agent import AbstractAgent, Info
 from trqam_jax.data import Block, Dataset, draw_windows, sample
 from trqam_jax.replay import Replay, draw_both, sample_both
@@ -144,7 +145,8 @@ def guarded_update(
     updated, info = one_update(agent, data, streams, step, sampling=sampling)
     finite = jnp.stack([jnp.isfinite(x).all() for x in info.values()]).all()
     alive = due & (totals.frozen_at < 0)
-    keep = lambda new, old: jnp.where(alive & finite, new, old)
+    kept = loops.shared(alive & finite)
+    keep = lambda new, old: jnp.where(kept, new, old)
     state = jax.tree.map(keep, updated.state(), agent.state())
     # The sums are chosen between and not added to: 0 * nan is nan.
     added = Totals(jax.tree.map(jnp.add, totals.sums, info), totals.count + 1, totals.frozen_at)

@@ -9,6 +9,7 @@ from golden_vectors import (
     check_four_updates,
     check_gradients,
     check_one_update,
+    check_one_update_for_a_gpu,
 )
 
 CASE = Case(
@@ -43,6 +44,10 @@ def test_acts_with_the_fast_flow():
 def test_one_update():
     new = check_one_update(CASE, "trqam")
     assert_close(new.dual.lam, Vectors("trqam").arrays["out/new_lam"], "lambda")
+
+
+def test_one_update_for_a_gpu():
+    check_one_update_for_a_gpu(CASE, "trqam")
 
 
 def test_gradients():

@@ -129,5 +129,17 @@ def test_the_target_platform_is_the_device_or_what_is_compiled_for():
     assert target_platform() == "cpu"
     with compiling_for("gpu"):
         assert target_platform() == "gpu"
-        assert compiler_options() == {}
     assert target_platform() == "cpu"
+
+
+def test_options_for_a_gpu_are_the_users_to_name(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    with compiling_for("gpu"):
+        several, alone = compiler_options(replicas=8), compiler_options(replicas=1)
+        assert "WHILE" in several["xla_gpu_enable_command_buffer"]
+        assert several.items() < alone.items()
+        monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_command_buffer= --xla_gpu_enable_triton_gemm")
+        left = set(alone) - {"xla_gpu_enable_command_buffer", "xla_gpu_enable_triton_gemm"}
+        assert set(compiler_options(replicas=1)) == left
+    with compiling_for("tpu"):
+        assert not compiler_options(replicas=1)
