@@ -8,13 +8,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CUDA := $(filter-out cpu,$(JAX))
 DEMO := runs/demo
 
-.PHONY: help demo check test lint types install lock clean
+KERNELS := .venv-kernels
+
+.PHONY: help demo check test lint types install kernels lock clean
 
 help:
 	@echo "make demo     generate data, train a BC policy, fine-tune it with TRQAM, compare the two"
 	@echo "make check    lint, types and the fast tests: the inner loop"
 	@echo "make test     lint, types and all tests"
 	@echo "make install  only the virtual environment, in $(VENV)"
+	@echo "make kernels  compile every method's update for an H100 and a TPU v5e, neither of which is needed, and compare kernels,"
+	@echo "              launches and memory with those in benchmarks/results; in $(KERNELS), one to two hours on two cores"
 	@echo "make lock     write both lock files anew from the ranges of setup.py and requirements-robomimic.in, keeping the"
 	@echo "              versions that still fit"
 	@echo "make clean    remove the virtual environment and the demo's run (not its data)"
@@ -36,6 +40,21 @@ $(VENV)/installed-robomimic: $(VENV)/installed requirements-robomimic.txt
 	@touch $@
 
 install: $(VENV)/installed $(if $(ROBOMIMIC),$(VENV)/installed-robomimic)
+
+# What compiles for a GPU and a TPU, of the version of jax that is locked, without the libraries that run programs there.
+$(KERNELS)/installed: requirements.txt
+	$(PYTHON) -m venv $(KERNELS)
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt \
+		$(foreach plugin,jax-cuda12-plugin jax-cuda12-pjrt,$(plugin)==$(shell sed -n 's/^jax==\([^ ]*\).*/\1/p' requirements.txt))
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.txt "jax[tpu]"
+	@touch $@
+
+# Rows of a run that was stopped are kept in build/ and not made again.
+kernels: kernels-h100 kernels-tpu-v5e
+
+kernels-%: $(KERNELS)/installed
+	$(KERNELS)/bin/python -m benchmarks.kernels --agents=all --replicas=1,8 --platform=$(if $(filter tpu%,$*),tpu,gpu) \
+		--csv=build/kernels-$*.csv --compare=benchmarks/results/kernels-$*.csv
 
 LOCK := .venv-lock/bin/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --annotation-style line \
 	--custom-compile-command "make lock" --quiet
@@ -66,4 +85,4 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
-	rm -rf $(VENV) .venv-lock $(DEMO)
+	rm -rf $(VENV) $(KERNELS) .venv-lock $(DEMO)

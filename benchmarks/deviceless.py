@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -56,8 +57,8 @@ def check_installed(platform: str) -> None:
     """UserError where what compiles for a platform is missing."""
     if importlib.util.find_spec(PLUGINS[platform]) is None:
         raise UserError(
-            f"{PLUGINS[platform]} is not installed, without which nothing compiles for a {platform}; `make kernels` makes an "
-            "environment that has it"
+            f"{PLUGINS[platform]} is not installed, without which nothing compiles for a {platform}; `make kernels` "
+            "makes an environment that has it"
         )
 
 
@@ -82,8 +83,8 @@ def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compi
         options = backend.compiler_options()
         files = {"xla_dump_to": str(dump), "xla_dump_hlo_module_re": ".*run_updates.*"} if dump else {}
         with (
-            mock.patch.object(replicas, "shardings", lambda size: (sharding, sharding)),
-            mock.patch.object(backend, "compiler_options", lambda *given, **named: {**options, **files}),
+            mock.patch.object(replicas, "shardings", return_value=(sharding, sharding)),
+            mock.patch.object(backend, "compiler_options", return_value={**options, **files}),
             _timed(jax.stages.Lowered, "compile") as spent,
         ):
             start = time.perf_counter()
@@ -94,7 +95,7 @@ def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compi
 
 
 @contextlib.contextmanager
-def _timed(owner: Any, name: str):
+def _timed(owner: Any, name: str) -> Iterator[list[float]]:
     """What the calls of a method take: [seconds, seconds of the processor], once it has been called."""
     spent, method = [0.0, 0.0], getattr(owner, name)
 
@@ -110,7 +111,7 @@ def _timed(owner: Any, name: str):
         yield spent
 
 
-def _arguments(request: Request) -> tuple[Any, Dataset, SamplingConfig]:
+def _arguments(request: Request) -> tuple[Any, Any, SamplingConfig]:
     """What `replicas._compile` takes of it."""
     agent_class, spec = agents.AGENTS[request.agent], request.spec
     config = agents.make_config(request.agent, hidden_dims=request.hidden_dims, num_critics=request.num_critics)
@@ -129,14 +130,15 @@ def _arguments(request: Request) -> tuple[Any, Dataset, SamplingConfig]:
 
 def dataset_shapes(spec: Spec) -> Dataset:
     """Of one task."""
-    array = jax.ShapeDtypeStruct
     episodes = ROWS // EPISODE
-    return Dataset(
-        observations=array((ROWS + episodes, spec.observation_dim), jnp.float32),
-        actions=array((ROWS, spec.action_dim), jnp.float32),
-        rows=array((ROWS,), jnp.int32),
-        terminals=array((ROWS,), bool),
-        rewards=array((1, ROWS), jnp.float32),
-        masks=array((1, ROWS), jnp.float32),
-        ends=array((episodes,), jnp.int32),
-    )
+    sizes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "observations": ((ROWS + episodes, spec.observation_dim), jnp.float32),
+        "actions": ((ROWS, spec.action_dim), jnp.float32),
+        "rows": ((ROWS,), jnp.int32),
+        "terminals": ((ROWS,), bool),
+        "rewards": ((1, ROWS), jnp.float32),
+        "masks": ((1, ROWS), jnp.float32),
+        "ends": ((episodes,), jnp.int32),
+    }
+    shapes: dict[str, Any] = {name: jax.ShapeDtypeStruct(*size) for name, size in sizes.items()}
+    return Dataset(**shapes)

@@ -1,5 +1,5 @@
-"""What a GPU does for one update of a compiled program, from the files that XLA leaves of it: kernels by class, launches,
-waits for the host, matrix products, bytes."""
+"""What a GPU does for one update of a compiled program, from the files that XLA leaves of it: kernels by class,
+launches, waits for the host, matrix products, bytes."""
 
 import collections
 import dataclasses
@@ -19,8 +19,8 @@ _LAUNCHED = {
 _THUNK = re.compile(r"^( *)(\d+): (k\w+)\s+(?:\[[^\]]*\])?\s*(.*)$")
 _GRID = re.compile(r"grid: \[(\d+), (\d+), (\d+)\]")
 _MOVES = {
-    "parameter", "constant", "bitcast", "copy", "copy-start", "transpose", "slice", "concatenate", "broadcast", "reshape",
-    "tuple", "pad",
+    "parameter", "constant", "bitcast", "copy", "copy-start", "transpose", "slice", "concatenate", "broadcast",
+    "reshape", "tuple", "pad",
 }  # fmt: skip
 _RANDOM = re.compile(r"\bjit\(_(?:normal|uniform|randint|gumbel|truncated_normal|threefry|random)|threefry|random_bits")
 #: What wraps a function's name in JAX's name of an operation.
@@ -161,11 +161,11 @@ def launches(thunks: Sequence[Thunk], names: Mapping[int, str], program: Program
 def classify(instruction: Instruction, program: Program) -> str:
     """One of `CLASSES`; the first that fits, in this order:
 
-    gemm: a matrix product. copy: arrays copied, cut, joined, transposed or filled. random: random bits, and what becomes of them in the same kernel.
-    state: the choice between old and new state, with the Adam and averages before it. activation: bias and GELU, or
-    their gradient, by the tanh, with the sums of a product that is split. gradient_norm: sums of no function that is
-    differentiated: the squares for the gradients' norm. reduction: any other sum or maximum. layer_norm: what is left
-    of layer norms. gather: rows of the data or of a loop's inputs. other: all else.
+    gemm: a matrix product. copy: arrays copied, cut, joined, transposed or filled. random: random bits, and what
+    becomes of them in the same kernel. state: the choice between old and new state, with Adam and averages before it.
+    activation: bias and GELU, or their gradient, by the tanh, with the sums of a product that is split. gradient_norm:
+    sums of no function that is differentiated, as the squares for the gradients' norm. reduction: any other sum or
+    maximum. layer_norm: what is left of layer norms. gather: rows of the data or of a loop's inputs. other: all else.
     """
     if program.products(instruction):
         return "gemm"

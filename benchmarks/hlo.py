@@ -174,10 +174,13 @@ def _numbers(text: str, pattern: str) -> list[int]:
     return _split(found[1]) if found else []
 
 
-def _product(lhs: list[int], rhs: list[int], left: list[int], right: list[int], batch: list[int], other: list[int]):
-    rest = [math.prod(x for i, x in enumerate(sizes) if i not in known) for sizes, known in
-            ((lhs, left + batch), (rhs, right + other))]  # fmt: skip
-    return Product(math.prod(lhs[i] for i in batch), *rest, math.prod(lhs[i] for i in left))
+def _product(
+    lhs: list[int], rhs: list[int], left: list[int], right: list[int], batch: list[int], other: list[int]
+) -> Product:
+    """Of operands of these sizes; then the places of what is contracted, and of the batch."""
+    m = math.prod(size for i, size in enumerate(lhs) if i not in left + batch)
+    n = math.prod(size for i, size in enumerate(rhs) if i not in right + other)
+    return Product(math.prod(lhs[i] for i in batch), m, n, math.prod(lhs[i] for i in left))
 
 
 def _read(name: str, text: str) -> Instruction:
@@ -203,12 +206,18 @@ def _close(text: str, start: int) -> int:
     raise ValueError(f"a parenthesis that stays open: {text:.80}")
 
 
-def asked_precision(text: str) -> dict[str, int]:
-    """{precision: products and convolutions in the text that ask for it}, as the compiled program has them."""
-    counts: dict[str, int] = {}
-    for instruction in Program(text).instructions.values():
-        if instruction.opcode in ("dot", "convolution"):
-            found = re.search(r"operand_precision=\{(\w+)", instruction.attributes)
-            name = found[1] if found else "default"
-            counts[name] = counts.get(name, 0) + 1
+#: What a TPU computes of a product of float32 at what it is asked for: passes of bfloat16.
+_TPU = {"default": "bf16", "high": "bf16x3", "highest": "bf16x6"}
+
+
+def tpu_precision(text: str) -> dict[str, int]:
+    """{precision: products that a TPU's program asks for it}, bodies of loops once. Integers are left out."""
+    program, counts = Program(text), dict[str, int]()
+    for instruction in program.instructions.values():
+        if instruction.opcode not in ("dot", "convolution") or not instruction.shape.startswith(("f32", "bf16")):
+            continue
+        algorithm = re.search(r"\balgorithm=dot_(\w+)", instruction.attributes)
+        asked = re.search(r"\boperand_precision=\{(\w+)", instruction.attributes)
+        name = algorithm[1] if algorithm else _TPU[asked[1] if asked else "default"]
+        counts[name] = counts.get(name, 0) + 1
     return counts

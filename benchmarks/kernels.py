@@ -1,21 +1,26 @@
 """What a GPU or a TPU would do for one update, on a machine that has neither: make kernels
 
-    python -m benchmarks.kernels --agents=all --replicas=1,8 --csv=kernels.csv --compare=benchmarks/results/kernels-h100.csv
+    python -m benchmarks.kernels --agents=all --csv=kernels.csv --compare=benchmarks/results/kernels-h100.csv
 
-The program that `main.py` dispatches is compiled for an NVIDIA H100 (--platform=gpu) or a TPU v5e (--platform=tpu), and
-counted. That shows its structure: kernels, launches, waits for the host, products and their precision, bytes, memory. It
-times nothing but the compiler, and a real device's autotuning may choose other kernels for the products.
-Every program is compiled in a process of its own. It takes jax's plugins, which `make kernels` installs.
+The program that `main.py` dispatches is compiled for an NVIDIA H100 (--platform=gpu) or a TPU v5e (--platform=tpu) and
+counted. That shows its structure: kernels, launches, waits for the host, products and their precision, bytes, memory.
+It times nothing but the compiler, and on a device XLA tries several kernels for a product, so that it may take others.
+Every program is compiled in a process of its own. It takes plugins of jax, which `make kernels` installs.
 """
 
+import contextlib
 import csv
+import io
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
+import jax
 from absl import app, flags
 
 import agents
@@ -23,17 +28,18 @@ from benchmarks import deviceless, gpu_program, hlo
 from benchmarks.update import BATCH, SPEC, in_new_process
 from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
+from trqam_jax.files import sha256, write_text
 
 SMALL = 50e6  # floating-point operations of a product that a GPU hardly notices
 #: What names a row; the other columns are what was found.
 KEY = (
     "platform", "agent", "phase", "replicas", "hidden_dims", "critics", "batch", "horizon", "precision",
 )  # fmt: skip
-#: What may differ between machines and versions that compile the same program: not compared.
+#: Not compared: what may differ though the program is the same, and what is compared by itself.
 NOT_COMPARED = (
-    "lower_seconds", "compile_seconds", "compile_processor_seconds", "options", "jax", "gemm_shapes", "error",
+    "lower_seconds", "compile_seconds", "compile_processor_seconds", "options", "jax", "code", "gemm_shapes", "error",
 )  # fmt: skip
-FIELDS = (
+FIELDS: tuple[str, ...] = (
     *KEY,
     "kernels", *gpu_program.CLASSES, "one_block",  # an update, of all replicas
     "graph_launches", "loose_launches", "host_syncs",  # an update
@@ -79,12 +85,9 @@ def requested(request: deviceless.Request) -> Row:
     return {name: str(value) for name, value in values.items()}
 
 
-def measure(request: deviceless.Request, folder: str) -> Row:
+def measure(request: deviceless.Request, folder: pathlib.Path) -> Row:
     """The row of a program, in this process; what XLA dumps stays in the folder."""
-    import jax
-
-    place = pathlib.Path(folder)
-    compiled = deviceless.compile_updates(request, place if request.platform == "gpu" else None)
+    compiled = deviceless.compile_updates(request, folder if request.platform == "gpu" else None)
     memory = compiled.program.memory_analysis()
     found: dict[str, Any] = {
         "argument_mib": memory.argument_size_in_bytes / 2**20,
@@ -96,9 +99,9 @@ def measure(request: deviceless.Request, folder: str) -> Row:
         "jax": jax.__version__,
     }
     if request.platform == "gpu":
-        found |= of_gpu(gpu_program.account(*gpu_program.read_folder(place)))
+        found |= of_gpu(gpu_program.account(*gpu_program.read_folder(folder)))
     else:
-        found["products"] = counted(hlo.asked_precision(compiled.program.as_text()))
+        found["products"] = counted(hlo.tpu_precision(compiled.program.as_text()))
     return requested(request) | {name: text(value) for name, value in found.items()}
 
 
@@ -137,22 +140,32 @@ def text(value: Any) -> str:
 
 
 def read(path: pathlib.Path) -> list[Row]:
-    """The rows of a file. UserError if it is of another form."""
+    """The rows of a file. UserError if there is none, or one of another form."""
+    if not path.exists():
+        raise UserError(f"there is no file {path} of rows; --csv={path} would write one")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
         if rows and tuple(rows[0]) != FIELDS:
-            raise UserError(f"{path} has other columns than these programs; move it away")
+            raise UserError(f"{path} has other columns than this command writes; move it away")
         return rows
 
 
-def append(path: pathlib.Path, row: Row) -> None:
-    """One more row at the end of a file, which is made where there is none."""
-    is_new = not path.exists() or not path.stat().st_size
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+def write(path: pathlib.Path, rows: Iterable[Row]) -> None:
+    """All of a file, at once: a command that is killed leaves what it had."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, content.getvalue())
+
+
+def digest_of_code() -> str:
+    """Of what a row depends on beside its KEY: the library, the agents, what counts, XLA's flags."""
+    root = pathlib.Path(__file__).parents[1]
+    counting = [root / "benchmarks" / name for name in ("deviceless.py", "gpu_program.py", "hlo.py", "h100_sxm.txtpb")]
+    paths = [*sorted((root / "trqam_jax").rglob("*.py")), *sorted((root / "agents").rglob("*.py")), *counting]
+    return sha256([*(path.read_bytes() for path in paths), os.environ.get("XLA_FLAGS", "").encode()])[:8]
 
 
 def differences(before: Sequence[Row], now: Sequence[Row], tolerance: float) -> list[Difference]:
@@ -164,9 +177,9 @@ def differences(before: Sequence[Row], now: Sequence[Row], tolerance: float) -> 
             found.append(Difference(key(row), "the row", "not there", "there"))
             continue
         old = known[key(row)]
-        if row.get("error") or old.get("error"):
-            if bool(row.get("error")) != bool(old.get("error")):
-                found.append(Difference(key(row), "error", old.get("error", ""), row.get("error", "")))
+        if row["error"] or old["error"]:
+            if bool(row["error"]) != bool(old["error"]):
+                found.append(Difference(key(row), "error", old["error"], row["error"]))
             continue
         for column in FIELDS:
             if column not in KEY and column not in NOT_COMPARED and not alike(old[column], row[column], tolerance):
@@ -190,30 +203,45 @@ def _word_alike(before: str, now: str, tolerance: float) -> bool:
     return abs(new - old) <= tolerance * abs(old)
 
 
-def failed(request: deviceless.Request, error: Exception) -> Row:
-    """The row of a program that does not compile, or that cannot be counted."""
-    message = " ".join(str(error).split()) or "the process died"
-    return requested(request) | {"error": f"{type(error).__name__}: {message:.500}"}
+def failed(request: deviceless.Request, error: Exception, said: str) -> Row:
+    """The row of a program that does not compile, or that cannot be counted. said: by its process on stderr."""
+    message = str(error)
+    if isinstance(error, BrokenProcessPool):
+        message = next((line for line in reversed(said.splitlines()) if line.strip()), message)
+    return requested(request) | {"error": f"{type(error).__name__}: {' '.join(message.split()):.500}"}
 
 
 SHOWN = (
-    "kernels", "gemm", "one_block", "graph_launches", "loose_launches", "host_syncs", "gflop", "gb_moved", "argument_mib",
-    "temporary_mib", "compile_seconds", "products",
+    "kernels", "gemm", "one_block", "graph_launches", "loose_launches", "host_syncs", "gflop", "gb_moved",
+    "argument_mib", "temporary_mib", "compile_processor_seconds", "products",
 )  # fmt: skip
 
 
 def line(row: Row) -> str:
     """A row on the terminal."""
-    head = f"{row['agent']:<16}{row['replicas']:>3}"
-    if row.get("error"):
-        return f"{head}  {row['error']}"
-    return head + "".join(f"{row.get(name, ''):>16}" for name in SHOWN)
+    head = f"{row['agent']:<16}{row['replicas']:>3}  "
+    if row["error"]:
+        return head + row["error"]
+    return head + ", ".join(f"{name} {row[name]}" for name in SHOWN if row[name])
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table with a line for each agent, and its numbers of replicas beside each other: "834 / 819"."""
+    shown = [name for name in SHOWN if any(row[name] for row in rows)]
+    by_agent: dict[str, list[Row]] = {}
+    for row in rows:
+        by_agent.setdefault(row["agent"], []).append(row)
+    lines = [["agent", "replicas", *shown], ["---"] * (2 + len(shown))]
+    for name, own in by_agent.items():
+        cells = [" / ".join("failed" if row["error"] else row[column] for row in own) for column in shown]
+        lines.append([name, " / ".join(row["replicas"] for row in own), *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def details(row: Row) -> str:
     """Classes and products of a row."""
-    classes = ", ".join(f"{name} {row[name]}" for name in gpu_program.CLASSES if row.get(name, ""))
-    return "\n".join(f"    {part}" for part in [classes, *row.get("gemm_shapes", "").split("; ")] if part)
+    classes = ", ".join(f"{name} {row[name]}" for name in gpu_program.CLASSES if row[name])
+    return "\n".join(f"    {part}" for part in [classes, *row["gemm_shapes"].split("; ")] if part)
 
 
 def requests() -> list[deviceless.Request]:
@@ -229,7 +257,7 @@ def requests() -> list[deviceless.Request]:
 
 def numbers(name: str) -> tuple[int, ...]:
     """Of a flag that lists them."""
-    texts = FLAGS[name].value
+    texts = FLAGS[name].value or []
     if not texts or not all(each.isdecimal() and int(each) for each in texts):
         raise UserError(f"--{name}={','.join(texts)}: expected numbers from 1 on, separated by commas")
     return tuple(map(int, texts))
@@ -240,40 +268,71 @@ def prepare_environment() -> None:
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",  # libtpu would ask a cloud which machine this is
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # beside other commands that compile
     }
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 
+def compiled(request: deviceless.Request) -> Row:
+    """The row of a program, whatever becomes of it."""
+    with contextlib.ExitStack() as stack:
+        if FLAGS.keep:
+            folder = pathlib.Path(FLAGS.keep, f"{request.platform}-{request.agent}-{request.replicas}")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        else:
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        said = folder / "stderr.txt"
+        try:
+            with stderr_in(said):
+                return in_new_process(measure, request, folder)
+        except Exception as error:  # whatever stops the compiler is what the row says
+            return failed(request, error, said.read_text(errors="replace"))
+
+
+@contextlib.contextmanager
+def stderr_in(path: pathlib.Path) -> Iterator[None]:
+    """What processes that are started inside say of themselves goes into a file: XLA is talkative."""
+    sys.stderr.flush()
+    own = os.dup(2)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+
+
+def continued(
+    asked: Sequence[deviceless.Request], path: pathlib.Path | None, make: Callable[[deviceless.Request], Row]
+) -> Iterator[Row]:
+    """The rows of what is asked for: those of the same code that a file has, the others made, and in the file as soon
+    as they are. A row of other code gives way to the new one."""
+    known = {key(row): row for row in read(path)} if path and path.exists() else {}
+    for request in asked:
+        row, code = known.get(key(requested(request))), digest_of_code()
+        if row is None or row["code"] != code:
+            row = dict.fromkeys(FIELDS, "") | make(request) | {"code": code}
+            known[key(row)] = row
+            if path:
+                write(path, known.values())
+        yield row
+
+
 def run() -> str | None:
     """All rows; what is wrong, if anything is."""
-    path = FLAGS.csv and pathlib.Path(FLAGS.csv)
-    kept = {key(row): row for row in read(path)} if path and path.exists() else {}
     before = read(pathlib.Path(FLAGS.compare)) if FLAGS.compare else []
-    asked = requests()
+    asked, rows = requests(), []
     deviceless.check_installed(FLAGS.platform)
     prepare_environment()
-    print(f"{'agent':<16}{'R':>3}" + "".join(f"{name:>16}" for name in SHOWN))
-    rows = []
-    for request in asked:
-        row = kept.get(key(requested(request)))
-        if row is None:
-            with tempfile.TemporaryDirectory() as folder:
-                if FLAGS.keep:
-                    folder = str(pathlib.Path(FLAGS.keep, f"{request.platform}-{request.agent}-{request.replicas}"))
-                    pathlib.Path(folder).mkdir(parents=True)
-                try:
-                    row = in_new_process(measure, request, folder)
-                except Exception as error:  # whatever the compiler raises is what the row says
-                    row = failed(request, error)
-            if path:
-                append(path, row)
-        rows.append(row)
+    for row in continued(asked, FLAGS.csv and pathlib.Path(FLAGS.csv), compiled):
         print(line(row), flush=True)
         if FLAGS.details:
             print(details(row), flush=True)
-    problems = [f"{' '.join(key(row))}: {row['error']}" for row in rows if row.get("error")]
+        rows.append(row)
+    print(f"\n{markdown(rows)}")
+    problems = [f"{' '.join(key(row))}: {row['error']}" for row in rows if row["error"]]
     problems += map(str, differences(before, rows, FLAGS.tolerance) if FLAGS.compare else [])
     return "\n".join(["error: what differs or fails:", *problems]) if problems else None
 
@@ -298,7 +357,9 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", BATCH, "Of a minibatch.")
     flags.DEFINE_integer("horizon", SPEC.horizon, "Length of a chunk of actions.")
     flags.DEFINE_string("precision", "default", "As main.py's --config.precision.")
-    flags.DEFINE_string("csv", None, "Rows are appended here as they come; those that are there already are kept.")
+    flags.DEFINE_string(
+        "csv", None, "Where rows are written as they come; those of the same code that are there are kept."
+    )
     flags.DEFINE_string("compare", None, "A file of rows to compare with; a difference is an error.")
     flags.DEFINE_float("tolerance", 0.02, "How much a number may differ, as a part of what it was.")
     flags.DEFINE_bool("details", False, "Print kernels by class and products by shape, too.")
