@@ -118,6 +118,7 @@ condition:
         000: kCommandBuffer [source | sink]
             008: kCustomKernel [source        | next=132 (1)] gemm_1 grid: [4, 8, 2] threads: [64, 1, 1]
             009: kCustomKernel [source        | next=132 (1)] activation_5 grid: [1024, 1, 1] threads: [128, 1, 1]
+            013: kCustomKernel [source        | next=132 (1)] random_8 grid: [1, 1, 1] threads: [128, 1, 1]
         010: kDynamicSliceFusion [prev=000 (1) | sink        ] params=1, results=1
             011: kCopy [source | sink] kCopy
     012: kCopy  [source       | next=002 (1)] kCopy
@@ -128,11 +129,12 @@ CAPTURED = """\
 condition:
         003: kCustomKernel [source | sink] other_11 grid: [1, 1, 1] threads: [1, 1, 1]  shared_memory: 0 bytes
       body:
-        004: kCustomKernel [source         | next=005 (1)] random_8 grid: [1, 1, 1] threads: [1, 1, 1]
+        000: kCommandBuffer [source       | next=129 (1)]
+            004: kCustomKernel [source         | next=005 (1)] random_8 grid: [1, 1, 1] threads: [1, 1, 1]
 """
 NAMES = {
     2: "while.1", 3: "other.11", 4: "random.8", 5: "gemm.1", 6: "while.2", 8: "gemm.1", 9: "activation.5",
-    10: "copy.10",
+    10: "copy.10", 13: "random.8",
 }  # fmt: skip
 TENSOR_CORES = ".visible .entry gemm_1(\n mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1}, {%r1};\n}"
 
@@ -185,6 +187,7 @@ def test_launches_of_an_update(program):
         Launch("gemm.1", "gemm_1", 64, 1, in_graph=True),
         Launch("gemm.1", "gemm_1", 64, 10, in_graph=True),
         Launch("activation.5", "activation_5", 1024, 10, in_graph=True),
+        Launch("random.8", "random_8", 1, 10, in_graph=True),
         Launch("copy.10", "params=1,", 0, 10, in_graph=False),
         Launch("kCopy", "kCopy", 0, 1, in_graph=False),
     ]
@@ -225,14 +228,14 @@ def test_precision_is_what_the_kernel_computes(program):
 def test_an_account(program):
     codes = gpu_program.read_kernels([TENSOR_CORES])
     found = gpu_program.account(gpu_program.read_thunks(LISTING), NAMES, program, codes)
-    expected = {"gemm": 11, "activation": 10, "copy": 11, "other": 1, "random": 1}
+    expected = {"gemm": 11, "activation": 10, "copy": 11, "other": 1, "random": 11}
     assert found.classes == {name: expected.get(name, 0) for name in gpu_program.CLASSES}
     assert found.products == {(Product(4, 256, 512, 128), "bf16x3"): 11}
-    assert (found.one_block, found.loose) == (2, 12)
+    assert (found.one_block, found.loose) == (12, 12)
     assert found.class_bytes["gemm"] == 11 * 4 * 4 * (256 * 128 + 128 * 512 + 256 * 512)
     columns = kernels.of_gpu(found)
     assert (columns["kernels"], columns["products"], columns["gemm_shapes"]) == (
-        34,
+        44,
         "bf16x3 11",
         "4x256x512x128 bf16x3 11",
     )
