@@ -8,13 +8,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CUDA := $(filter-out cpu,$(JAX))
 DEMO := runs/demo
 
-.PHONY: help demo check test lint types install lock lock-upgrade audit clean
+KERNELS := .venv-kernels
+
+.PHONY: help demo check test lint types install kernels lock lock-upgrade audit clean
 
 help:
 	@echo "make demo     generate data, train a BC policy, fine-tune it with TRQAM, compare the two"
 	@echo "make check    lint, types and the fast tests: the inner loop"
 	@echo "make test     lint, types and all tests"
 	@echo "make install  only the virtual environment, in $(VENV)"
+	@echo "make kernels  compile every method's update for an H100 and a TPU v5e, neither of which is needed, and compare kernels,"
+	@echo "              launches and memory with those in benchmarks/results; in $(KERNELS), one to two hours on two cores"
 	@echo "make lock     write both lock files anew from the ranges of setup.py and requirements-robomimic.in, keeping the"
 	@echo "              versions that still fit; make lock-upgrade takes the newest"
 	@echo "make audit    ask for known vulnerabilities of what is locked; without a network nothing is checked, and it says so"
@@ -40,6 +44,23 @@ $(VENV)/installed-robomimic: $(VENV)/installed requirements-robomimic.txt
 	@touch $@
 
 install: $(VENV)/installed $(if $(ROBOMIMIC),$(VENV)/installed-robomimic)
+
+# What compiles for a GPU and a TPU, of the version of jax that is locked, without the libraries that run programs there.
+$(KERNELS)/installed: requirements.txt
+	$(PYTHON) -m venv $(KERNELS)
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	sed -e 's/ \\$$//' -e '/--hash=/d' requirements.txt > $(KERNELS)/constraints.txt
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$(foreach plugin,jax-cuda12-plugin jax-cuda12-pjrt,$(plugin)==$(shell sed -n 's/^jax==\([^ ]*\).*/\1/p' requirements.txt))
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(KERNELS)/constraints.txt "jax[tpu]"
+	@touch $@
+
+# Rows of a run that was stopped are kept in build/ and not made again.
+kernels: kernels-h100 kernels-tpu-v5e
+
+kernels-%: $(KERNELS)/installed
+	$(KERNELS)/bin/python -m benchmarks.kernels --agents=all --replicas=1,8 --platform=$(if $(filter tpu%,$*),tpu,gpu) \
+		--csv=build/kernels-$*.csv --compare=benchmarks/results/kernels-$*.csv
 
 # An environment of its own, so that no tool's packages mix with what is locked.
 LOCK_TOOLS := uv==0.13.9 pip-audit==2.10.1
@@ -81,4 +102,4 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
-	rm -rf $(VENV) .venv-lock $(DEMO)
+	rm -rf $(VENV) $(KERNELS) .venv-lock $(DEMO)

@@ -1,0 +1,144 @@
+"""The update's program compiled for a device that is not here: an NVIDIA H100, a TPU v5e."""
+
+import contextlib
+import importlib.util
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+import agents
+from trqam_jax import backend, replicas
+from trqam_jax.agent import AbstractAgent
+from trqam_jax.data import Dataset
+from trqam_jax.errors import UserError
+from trqam_jax.replay import Replay
+from trqam_jax.streams import stack_streams
+from trqam_jax.types import Spec
+from trqam_jax.update_loop import ReplicaData, SamplingConfig, zero_totals
+
+#: What an environment for this has beside the locked packages (`make kernels`).
+PLUGINS = {"gpu": "jax_cuda12_plugin", "tpu": "libtpu"}
+#: The H100 as XLA describes the card to itself (SXM, 80 GB; CUDA 12.8, driver 580).
+_H100 = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
+ROWS, EPISODE = 20_000, 500  # of the dataset, and of the replay online
+
+
+class Request(NamedTuple):
+    """A program."""
+
+    platform: str  # "gpu" or "tpu"
+    agent: str
+    replicas: int
+    hidden_dims: tuple[int, ...]
+    num_critics: int
+    batch: int
+    spec: Spec
+    precision: str  # as the setting of a run
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of it."""
+
+    program: Any
+    options: dict[str, Any]  # the compiler's, as the trainer asks for them
+    lower_seconds: float  # tracing and lowering
+    seconds: float
+    processor_seconds: float  # of all cores
+
+
+def check_installed(platform: str) -> None:
+    """UserError where what compiles for a platform is missing."""
+    if importlib.util.find_spec(PLUGINS[platform]) is None:
+        raise UserError(
+            f"{PLUGINS[platform]} is not installed, without which nothing compiles for a {platform}; `make kernels` "
+            "makes an environment that has it"
+        )
+
+
+def device(platform: str) -> Any:
+    """One of the target's, as JAX knows it. UserError where what compiles for it is not installed."""
+    check_installed(platform)
+    if platform == "tpu":
+        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices[0]
+    card = _H100.read_text()
+    return topologies.get_topology_desc(platform="cuda", target_config=card, topology="1x1x1").devices[0]
+
+
+def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compiled:
+    """The program of a dispatch, as `replicas.Population` compiles it for a pass of all the replicas: of the offline
+    phase, or the online one of a method that has no other. Every array is a shape alone.
+
+    dump: an empty folder for the files that XLA writes of it.
+    """
+    sharding = SingleDeviceSharding(device(request.platform))
+    with backend.compiling_for(request.platform), backend.matmul_precision(request.precision):
+        own, dataset, sampling = _arguments(request)
+        options = backend.compiler_options()
+        files = {"xla_dump_to": str(dump), "xla_dump_hlo_module_re": ".*run_updates.*"} if dump else {}
+        with (
+            mock.patch.object(replicas, "shardings", return_value=(sharding, sharding)),
+            mock.patch.object(backend, "compiler_options", return_value={**options, **files}),
+            _timed(jax.stages.Lowered, "compile") as spent,
+        ):
+            start = time.perf_counter()
+            program = replicas._compile(own, dataset, sampling, request.replicas)
+            whole = time.perf_counter() - start
+    (seconds, processor_seconds) = spent
+    return Compiled(program, options, whole - seconds, seconds, processor_seconds)
+
+
+@contextlib.contextmanager
+def _timed(owner: Any, name: str) -> Iterator[list[float]]:
+    """What the calls of a method take: [seconds, seconds of the processor], once it has been called."""
+    spent, method = [0.0, 0.0], getattr(owner, name)
+
+    def timed(*given: Any, **named: Any) -> Any:
+        start, processor = time.perf_counter(), time.process_time()
+        try:
+            return method(*given, **named)
+        finally:
+            spent[0] += time.perf_counter() - start
+            spent[1] += time.process_time() - processor
+
+    with mock.patch.object(owner, name, timed):
+        yield spent
+
+
+def _arguments(request: Request) -> tuple[Any, Any, SamplingConfig]:
+    """What `replicas._compile` takes of it."""
+    agent_class, spec = agents.AGENTS[request.agent], request.spec
+    config = agents.make_config(request.agent, hidden_dims=request.hidden_dims, num_critics=request.num_critics)
+    streams = stack_streams(list(range(request.replicas)), "online" if agent_class.online_only else "offline")
+    shapes: AbstractAgent = replicas.replica_shapes(agent_class, streams.init, spec, config)
+    replay = None
+    sampling = SamplingConfig(request.batch, windows=shapes.windows)
+    if agent_class.online_only:
+        sampling = SamplingConfig(request.batch, start_training=5_000, balanced=True)
+        empty = lambda: Replay.of_replicas(request.replicas, ROWS, spec.observation_dim, spec.action_dim)
+        replay = jax.eval_shape(empty)
+    source = ReplicaData(dataset_shapes(spec), jnp.zeros(request.replicas, jnp.int32), replay)
+    totals = zero_totals(shapes, source, streams, sampling)
+    return replicas._Pass(shapes, totals, source.task, replay, streams), source.dataset, sampling
+
+
+def dataset_shapes(spec: Spec) -> Dataset:
+    """Of one task."""
+    episodes = ROWS // EPISODE
+    sizes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "observations": ((ROWS + episodes, spec.observation_dim), jnp.float32),
+        "actions": ((ROWS, spec.action_dim), jnp.float32),
+        "rows": ((ROWS,), jnp.int32),
+        "terminals": ((ROWS,), bool),
+        "rewards": ((1, ROWS), jnp.float32),
+        "masks": ((1, ROWS), jnp.float32),
+        "ends": ((episodes,), jnp.int32),
+    }
+    shapes: dict[str, Any] = {name: jax.ShapeDtypeStruct(*size) for name, size in sizes.items()}
+    return Dataset(**shapes)
