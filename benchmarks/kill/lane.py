@@ -13,6 +13,7 @@ from benchmarks.kill import conditions, events, faults, record, scenes, server
 from benchmarks.kill.events import KINDS, Event, Kind
 from benchmarks.kill.places import Where, where
 from benchmarks.kill.process import Circumstances, Process, running_in
+from trqam_jax import console
 
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
@@ -319,4 +320,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

@@ -98,7 +98,7 @@ def test_a_whole_update_has_no_other_products():
     )
     with compiling_for("gpu"), matmul_precision("bfloat16"):
         text = lowered(lambda agent, *rest: agent.update(*rest), arguments, "cuda")
-    assert text.count(MARKS["gpu", "cuda"]["bfloat16"]) == text.count("stablehlo.dot_general") > 50
+    assert text.count(MARKS["gpu", "cuda"]["bfloat16"]) == text.count("stablehlo.dot_general") > 40
 
 
 #: In a compiled program: of its products, and of those with a vector (a critic's last layer), which any kernel sums.
