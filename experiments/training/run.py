@@ -12,10 +12,10 @@ from experiments.config import starts_from_bc
 from experiments.training import interrupt, policies_by_name, pretrained
 from experiments.training.evaluator import Evaluator
 from experiments.training.film import every_few_steps
-from experiments.training.inputs import TrainingData, load_data, locate
+from experiments.training.inputs import TrainingData, load_data, locate, survey
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
-from experiments.training.replica import Replica, make_replicas, replicas_of
+from experiments.training.replica import Replica, creation, replicas_of
 from experiments.training.resume import acquire_run_dir
 from experiments.training.scaled import ScaledActors
 from experiments.training.stage_run import StageRun
@@ -49,12 +49,19 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         # First, because processes start while the data are read.
         slots = stack.enter_context(make_slots(config, domain, replicas))
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
-        data = load_data(config, path)
+        # Then, because programs are compiled while the data are read and a BC policy is trained.
+        where = survey(config, path)
+        fresh = None
+        if config.agent_name != "bc":
+            fresh = creation(config.agent_name, config, domain, replicas)
+            stage.compile_ahead(fresh.shapes, where.shapes(config))
+        data = load_data(config, where)
         if actors is not None and data.scaling is not None:
             actors = ScaledActors(actors, data.scaling)
         resumed = None
         if stage.start != FRESH:
-            resumed = make_replicas(config.agent_name, config, domain, replicas)
+            assert fresh is not None  # a BC policy is only evaluated, and leaves no checkpoint
+            resumed = fresh.agents()
             stage.restore(resumed, data.dataset)
         recorder = stage.recorder(data.scaling)
         episodes = config.eval.episodes, config.eval.video_episodes
@@ -65,15 +72,17 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
+        if resumed is None and (config.bc.steps or config.bc.checkpoint) and evaluator.lacks("bc"):
+            velocity = pretrained.shapes(config, domain, replicas)
+            evaluator.compile_ahead(pretrained.acting(velocity, config, domain, replicas))
         # A run under way has the pretrained policy in its own parameters.
         start = None if resumed else pretrained_policies(config, domain, data, replicas)
-        if start is not None:
-            policies = make_replicas("bc", BC.config(config), domain, replicas)
-            evaluator(load_pretrained(policies, start.velocity), "bc", start.steps)
-        if config.agent_name != "bc":
-            agents = resumed or make_replicas(config.agent_name, config, domain, replicas)
+        if start is not None and evaluator.lacks("bc", start.steps):
+            evaluator(pretrained.acting(start.velocity, config, domain, replicas), "bc", start.steps)
+        if fresh is not None:
+            agents = resumed or fresh.agents()
             agents = agents if start is None else load_pretrained(agents, start.velocity)
-            stage.train(agents, data.dataset, at_rows, actors)
+            stage.train(agents, data.dataset, at_rows, actors, lambda begun: evaluator.compile_ahead(begun.shapes))
         recorder.done()
 
 
@@ -103,7 +112,9 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
-        policies = make_replicas("bc", config, domain, replicas)
+        fresh = creation("bc", config, domain, replicas)
+        stage.compile_ahead(fresh.shapes, data.dataset)
+        policies = fresh.agents()
         stage.restore(policies, data.dataset)
         recorder = stage.recorder(data.scaling)
 

@@ -119,11 +119,11 @@ class FakeActors:
 LOAD_DATA, LOADED = running.load_data, {}
 
 
-def loaded(config, path):
+def loaded(config, where):
     """The data, read once."""
-    if path not in LOADED:
-        LOADED[path] = LOAD_DATA(config, path)
-    return LOADED[path]
+    if where not in LOADED:
+        LOADED[where] = LOAD_DATA(config, where)
+    return LOADED[where]
 
 
 @pytest.fixture(autouse=True)
