@@ -78,6 +78,11 @@ def load_pretrained(agents: AbstractAgent, velocity: Params) -> AbstractAgent:
     return jax.vmap(lambda agent, params: agent.load_pretrained(params))(agents, velocity)
 
 
+def load_pretrained_ahead(agents: AbstractAgent, velocity: Params) -> Ahead:
+    """`load_pretrained`, compiled ahead for agents and parameters of these shapes."""
+    return Ahead(load_pretrained.lower(agents, velocity))
+
+
 @functools.partial(jax.jit, donate_argnames="stored")
 def _store(stored: Replay, played: dict[str, Array], lengths: Array) -> Replay:
     return jax.vmap(Replay.store)(stored, played, lengths)

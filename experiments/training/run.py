@@ -22,7 +22,7 @@ from experiments.training.stage_run import StageRun
 from experiments.training.stages import BC, FINE_TUNING
 from trqam_jax import backend
 from trqam_jax.checkpoint import Place
-from trqam_jax.replicas import Population, load_pretrained
+from trqam_jax.replicas import Population, load_pretrained_ahead
 
 FRESH = Place("offline", 0)  # where fine-tuning begins
 
@@ -51,10 +51,14 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
         # Then, because programs are compiled while the data are read and a BC policy is trained.
         where = survey(config, path)
-        fresh = None
+        velocity = None  # shapes of the policies that it is to start from; a run under way has them in its parameters
+        if stage.start == FRESH and (config.bc.steps or config.bc.checkpoint):
+            velocity = pretrained.shapes(config, domain, replicas)
+        fresh = load = None
         if config.agent_name != "bc":
             fresh = creation(config.agent_name, config, domain, replicas)
             stage.compile_ahead(fresh.shapes, where.shapes(config))
+            load = load_pretrained_ahead(fresh.shapes, velocity) if velocity is not None else None
         data = load_data(config, where)
         if actors is not None and data.scaling is not None:
             actors = ScaledActors(actors, data.scaling)
@@ -72,16 +76,16 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
-        if resumed is None and (config.bc.steps or config.bc.checkpoint) and evaluator.lacks("bc"):
-            velocity = pretrained.shapes(config, domain, replicas)
+        if velocity is not None and evaluator.lacks("bc"):
             evaluator.compile_ahead(pretrained.acting(velocity, config, domain, replicas))
-        # A run under way has the pretrained policy in its own parameters.
         start = None if resumed else pretrained_policies(config, domain, data, replicas)
         if start is not None and evaluator.lacks("bc", start.steps):
             evaluator(pretrained.acting(start.velocity, config, domain, replicas), "bc", start.steps)
         if fresh is not None:
             agents = resumed or fresh.agents()
-            agents = agents if start is None else load_pretrained(agents, start.velocity)
+            if start is not None:
+                assert load is not None  # there are policies to start from
+                agents = load.result()(agents, start.velocity)
             stage.train(agents, data.dataset, at_rows, actors, lambda begun: evaluator.compile_ahead(begun.shapes))
         recorder.done()
 

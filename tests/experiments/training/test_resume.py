@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -24,7 +25,7 @@ from experiments.training.csv_rows import CsvWriter, read_csv
 from experiments.training.inputs import locate
 from experiments.training.schedule import starting_place
 from experiments.training.stages import FINE_TUNING
-from trqam_jax import checkpoint, replicas
+from trqam_jax import ahead, checkpoint, replicas
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError
 
@@ -297,6 +298,29 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
         assert place == ("offline", 40)
         assert ("offline", 40) in steps(folder, "train")
         assert ("offline", 40) not in steps(folder, "eval")
+    assert left_by(running.run(make())) == unbroken
+
+
+def test_a_signal_waits_for_no_program(make, unbroken, monkeypatch):
+    """It comes while both updates are being compiled, and the cloning's is waited for."""
+    compiling, late, resumed = [], [], threading.Event()
+    original = ahead.Ahead._compile
+
+    def compile_for_long(program, *given):
+        if isinstance(program.shapes, tuple):  # of an update; a program that creates returns no more than agents
+            compiling.append(program)
+            if len(compiling) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if not resumed.wait(60):
+                late.append(program)
+        original(program, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ahead.Ahead, "_compile", compile_for_long)
+        with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
+            running.run(make())
+        assert (len(compiling), late) == (2, [])
+    resumed.set()
     assert left_by(running.run(make())) == unbroken
 
 
