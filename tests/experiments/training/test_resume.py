@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -510,16 +511,20 @@ def test_a_cloning_is_waited_for(tmp_path):
 
 def poison(patch, replicas):
     """Their critics have parameters that are no numbers, from the start of the offline phase."""
-    load_pretrained = running.load_pretrained
+    load_pretrained_ahead = running.load_pretrained_ahead
 
-    def poisoned(agents, velocity):
-        made = load_pretrained(agents, velocity)
-        if "critic" in made.train.params:
+    def poisoned(*shapes):
+        program = load_pretrained_ahead(*shapes)
+
+        def load_pretrained(agents, velocity):
+            made = program.result()(agents, velocity)
             layer = made.train.params["critic"]["Dense_0"]
             layer["kernel"] = layer["kernel"].at[replicas].set(np.nan)
-        return made
+            return made
 
-    patch.setattr(running, "load_pretrained", poisoned)
+        return types.SimpleNamespace(result=lambda: load_pretrained)
+
+    patch.setattr(running, "load_pretrained_ahead", poisoned)
 
 
 def test_a_diverged_replica_is_in_the_rows_and_the_other_does_not_notice(make, monkeypatch, capsys, unbroken):
