@@ -70,6 +70,23 @@ class Size(NamedTuple):
         episodes = self.rows - self.transitions  # each has one last state, and its last transition is noted
         return self.rows * per_row + self.transitions * per_transition + 4 * episodes
 
+    def arrays(self, domain: Domain, num_tasks: int) -> Arrays:
+        """Of these sizes, all zeros, and without memory: programs are compiled for them before data are read."""
+
+        def zeros(dtype: Any, *shape: int) -> np.ndarray:
+            return np.broadcast_to(np.zeros((), dtype), shape)
+
+        n = self.transitions
+        return Arrays(
+            observations=zeros(np.float32, self.rows, domain.observation_dim),
+            actions=zeros(np.float32, n, domain.action_dim),
+            rows=zeros(np.int32, n),
+            terminals=zeros(np.bool_, n),
+            rewards=[zeros(np.float32, n)] * num_tasks,
+            masks=[zeros(np.float32, n)] * num_tasks,
+            bounds=self.bounds,
+        )
+
 
 class ReleasedPolicies(NamedTuple):
     """BC policies that a paper's authors released on the Hugging Face Hub: a folder per domain, with a config.json."""

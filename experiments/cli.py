@@ -11,6 +11,7 @@ from absl import flags
 
 from experiments import settings as declarations
 from experiments.training.interrupt import Interrupted
+from trqam_jax import ahead
 from trqam_jax.errors import DeviceFailed, UserError, suggest
 from trqam_jax.settings import Setting, value_type
 from trqam_jax.settings import parse as parse_value
@@ -72,17 +73,17 @@ def fail(error: BaseException) -> NoReturn:
     """One line on stderr and a non-zero exit, for what the user can do something about."""
     if isinstance(error, Interrupted):
         print(f"{error}; the same command goes on from there", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        ahead.leave(EXIT_INTERRUPTED)
     if isinstance(error, DeviceFailed):
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(EXIT_DEVICE_FAILED)  # at an ordinary exit the device's libraries tidy up, and hang or abort without it
     if isinstance(error, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+        ahead.leave(130)
     if isinstance(error, OSError) and error.strerror:
-        sys.exit(f"error: {error.filename or 'system'}: {error.strerror}")
-    sys.exit(f"error: {error}")
+        ahead.leave(f"error: {error.filename or 'system'}: {error.strerror}")
+    ahead.leave(f"error: {error}")
 
 
 def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:

@@ -26,7 +26,6 @@ def main(argv: list[str]) -> None:
 
         print(listing())
         return
-    from experiments.analysis.summary import summarise
     from experiments.config import as_text
     from experiments.training.run import run
     from trqam_jax import backend
@@ -38,6 +37,8 @@ def main(argv: list[str]) -> None:
         with backend.explained():
             backend.prepare_process()
             folder = run(config)
+        from experiments.analysis.summary import summarise  # here, because what it imports is not needed to train
+
         print(summarise(folder))
     except (UserError, OSError, KeyboardInterrupt) as error:
         cli.fail(error)

@@ -73,6 +73,21 @@ def to_device(arrays: Any, cycle: int = 0) -> Dataset:
     return Dataset(**fields, ends=jnp.asarray(episode_ends(arrays)), spans=Spans(arrays.bounds, cycle))
 
 
+def device_shapes(arrays: Any, cycle: int = 0) -> Dataset:
+    """What `to_device` returns, as shapes, of arrays whose entries do not count, each but an episode's last state being
+    followed by a transition."""
+
+    def leaf(name: str) -> Any:
+        given = getattr(arrays, name)
+        listed = isinstance(given, list)
+        first = given[0] if listed else given
+        return jax.ShapeDtypeStruct((len(given), *first.shape) if listed else first.shape, first.dtype)
+
+    episodes = len(arrays.observations) - len(arrays.actions)
+    ends: Any = jax.ShapeDtypeStruct((episodes,), jnp.int32)
+    return Dataset(**{name: leaf(name) for name in ARRAYS}, ends=ends, spans=Spans(arrays.bounds, cycle))
+
+
 def episode_ends(arrays: Any) -> Int[np.ndarray, " E"]:
     """Which of the transitions are an episode's last; what follows the last of them belongs to no episode."""
     return np.flatnonzero(np.asarray(arrays.terminals)).astype(np.int32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trqam_jax.agent import AbstractAgent
+from trqam_jax.ahead import Ahead
 from trqam_jax.types import Array
 
 
@@ -83,6 +84,15 @@ def policy(
         observations, episodes, decisions = (jnp.repeat(x, 2, axis=1) for x in (observations, episodes, decisions))
     per_slot = jax.vmap(one, (None, 0, None, 0, 0))
     return jax.vmap(per_slot)(agents, observations, keys, episodes, decisions)[:, :slots]
+
+
+def compile_policy(agents: AbstractAgent, shape: tuple[int, int]) -> Ahead:
+    """What `evaluate` calls, compiled ahead for agents of these shapes and slots (R, n). `evaluate` finds it once it is
+    compiled."""
+    of = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), shape[0]))
+    observations = of(jnp.float32, *shape, agents.spec.observation_dim)
+    return Ahead(policy.lower(agents, observations, keys, of(jnp.int32, *shape), of(jnp.int32, *shape)))
 
 
 def evaluate(agents: AbstractAgent, slots: Slots, seeds: np.ndarray, keys: Array) -> Episodes:

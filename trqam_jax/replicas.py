@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from trqam_jax import backend
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.agent_config import AgentConfig
+from trqam_jax.ahead import Ahead
 from trqam_jax.data import Block, Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.replay import Replay
@@ -28,19 +29,36 @@ def _create(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: 
 
 
 @functools.cache
-def _compiled_create() -> Callable[..., AbstractAgent]:
+def _compiled_create() -> Any:
     """Not at import, because the options depend on the devices that JAX finds."""
     options = backend.compiler_options()
     return jax.jit(_create, static_argnames=("agent_class", "spec"), compiler_options=options)
 
 
-def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
-    """R fresh agents from keys (R,); every array of the result has a leading R.
+class Creation:
+    """R fresh agents from keys (R,), whose program is compiled ahead; every array of them has a leading R.
 
     configs: leaves (R,), or scalars that hold for all replicas.
     """
-    configs = _prepared(agent_class, keys, spec, configs)
-    return _compiled_create()(agent_class, keys, spec, configs)
+
+    def __init__(self, agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig):
+        configs = _prepared(agent_class, keys, spec, configs)
+        self._given = keys, configs
+        self._program = Ahead(_compiled_create().lower(agent_class, keys, spec, configs))
+
+    @property
+    def shapes(self) -> AbstractAgent:
+        """Of the agents."""
+        return self._program.shapes
+
+    def agents(self) -> AbstractAgent:
+        """The agents, created anew at every call."""
+        return self._program.result()(*self._given)
+
+
+def create_replicas(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
+    """What `Creation` creates, there and then."""
+    return Creation(agent_class, keys, spec, configs).agents()
 
 
 def replica_shapes(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig) -> AbstractAgent:
@@ -58,6 +76,11 @@ def _prepared(agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs
 def load_pretrained(agents: AbstractAgent, velocity: Params) -> AbstractAgent:
     """Every replica's flows start from a pretrained policy: `velocity` has a leading R."""
     return jax.vmap(lambda agent, params: agent.load_pretrained(params))(agents, velocity)
+
+
+def load_pretrained_ahead(agents: AbstractAgent, velocity: Params) -> Ahead:
+    """`load_pretrained`, compiled ahead for agents and parameters of these shapes."""
+    return Ahead(load_pretrained.lower(agents, velocity))
 
 
 @functools.partial(jax.jit, donate_argnames="stored")
@@ -118,14 +141,18 @@ class Population:
         *,
         per_pass: int = 0,
         totals: Totals | None = None,
+        plan: "Plan | None" = None,
     ):
+        """plan: of these replicas; if it turns out to be one of others, it is not used."""
         self.spec = agents.spec
         agents = jax.tree.map(jnp.asarray, agents)  # settings may lie on the host
         if totals is None:
             totals = zero_totals(agents, data, streams, sampling)
         spec = data.block_spec(sampling, agents.spec.horizon)
         own = _Pass(agents, totals, data.task, data.replay, streams)
-        self._programs, self._slices, self.memory = _plan(own, data.with_block_shapes(spec).dataset, sampling, per_pass)
+        if plan is None or not plan.fits(agents, totals, data, streams, sampling, per_pass):
+            plan = Plan(agents, totals, data, streams, sampling, per_pass)
+        self._programs, self._slices, self.memory = plan.result()
         self._passes: list[_Pass] = []
         self._feeds: list[Callable[[np.ndarray, np.ndarray], tuple[Dataset | Block, np.ndarray]]] = []
         copies: dict[Sharding, Dataset] = {}
@@ -149,6 +176,13 @@ class Population:
     def agents(self) -> AbstractAgent:
         """All replicas with a leading R. Valid until the next `run`, which overwrites the arrays."""
         return _join([own.agents for own in self._passes])
+
+    @property
+    def shapes(self) -> AbstractAgent:
+        """Of `agents`, on a machine with one device."""
+        replicas = self._slices[-1].stop
+        shape = lambda x: jax.ShapeDtypeStruct((replicas, *x.shape[1:]), x.dtype, sharding=x.sharding)
+        return jax.tree.map(shape, self._passes[0].agents)
 
     @property
     def totals(self) -> Totals:
@@ -241,37 +275,87 @@ def _join(parts: list[Any]) -> Any:
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 
-def _plan(
-    own: _Pass, dataset: Dataset | Stream | Block, sampling: SamplingConfig, per_pass: int
-) -> tuple[dict[int, Any], list[slice], Memory]:
-    """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
-    num_replicas, limit = len(own.task), memory_limit()
-    size = min(num_replicas, per_pass or (len(jax.devices()) if limit is None else num_replicas))
-    while True:
-        slices = passes(num_replicas, size)
-        programs = {n: _compile(own, dataset, sampling, n) for n in {s.stop - s.start for s in slices}}
-        largest = max(programs)
-        temporary = programs[largest].memory_analysis().temp_size_in_bytes
-        devices = shardings(largest)[0].num_devices
-        rows = _nbytes(dataset)
-        if isinstance(dataset, Block):  # the one in use and the next
-            rows = 2 * rows // devices
-        memory = Memory(_nbytes(own) // devices, rows, temporary)
-        if limit is None or sum(memory) < 0.9 * limit:
-            return programs, slices, memory
-        if per_pass or size == 1:
-            raise UserError(
-                f"{num_replicas} replicas, {size} in a pass, need {memory}; the device has {limit / 2**20:,.0f} MiB. "
-                "Take fewer seeds or tasks at a time, fewer replicas per pass, or data streamed from the host"
-            )
-        size = -(-size // 2)
+class _Shapes(NamedTuple):
+    """What a plan is made for."""
+
+    own: _Pass
+    dataset: Dataset | Block
+    sampling: SamplingConfig
+    per_pass: int
+
+
+def _shapes(
+    agents: AbstractAgent, totals: Totals, data: ReplicaData, streams: Streams, sampling: SamplingConfig, per_pass: int
+) -> _Shapes:
+    own = _Pass(agents, totals, data.task, data.replay, streams)
+    dataset = data.with_block_shapes(data.block_spec(sampling, agents.spec.horizon)).dataset
+    found = jax.eval_shape(lambda given: given, (own, dataset))  # settings may lie on the host
+    own, dataset = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), found)
+    return _Shapes(own, dataset, sampling, per_pass)
+
+
+class Plan:
+    """How R replicas train: in which passes, by which programs, in how much memory. It is made from shapes, which may
+    stand in place of any array, and compiles ahead what it will probably need."""
+
+    def __init__(
+        self,
+        agents: AbstractAgent,
+        totals: Totals,
+        data: ReplicaData,
+        streams: Streams,
+        sampling: SamplingConfig,
+        per_pass: int = 0,
+    ):
+        self._shapes = _shapes(agents, totals, data, streams, sampling, per_pass)
+        self._programs: dict[int, Ahead] = {}
+        self._limit, replicas = memory_limit(), len(data.task)
+        self._size = min(replicas, per_pass or (len(jax.devices()) if self._limit is None else replicas))
+        self._compile(self._size)
+
+    def fits(self, *given: Any) -> bool:
+        """Whether it was made for what is given, as to `Plan`."""
+        other = _shapes(*given)
+        same = jax.tree.structure(other) == jax.tree.structure(self._shapes)
+        return same and jax.tree.leaves(other) == jax.tree.leaves(self._shapes)
+
+    def result(self) -> tuple[dict[int, Any], list[slice], Memory]:
+        """{size of a pass: its program}, the passes, and their memory; UserError if the device's does not suffice."""
+        own, dataset, _, per_pass = self._shapes
+        replicas, limit, size = len(own.task), self._limit, self._size
+        while True:
+            slices = self._compile(size)
+            programs = {part.stop - part.start: self._programs[part.stop - part.start].result() for part in slices}
+            largest = max(programs)
+            temporary = programs[largest].memory_analysis().temp_size_in_bytes  # pyright: ignore
+            devices = shardings(largest)[0].num_devices
+            rows = _nbytes(dataset)
+            if isinstance(dataset, Block):  # the one in use and the next
+                rows = 2 * rows // devices
+            memory = Memory(_nbytes(own) // devices, rows, temporary)
+            if limit is None or sum(memory) < 0.9 * limit:
+                return programs, slices, memory
+            if per_pass or size == 1:
+                raise UserError(
+                    f"{replicas} replicas, {size} in a pass, need {memory}; the device has {limit / 2**20:,.0f} MiB. "
+                    "Take fewer seeds or tasks at a time, fewer replicas per pass, or data streamed from the host"
+                )
+            size = -(-size // 2)
+
+    def _compile(self, size: int) -> list[slice]:
+        """The passes of at most `size` replicas; the programs of their sizes are there or being compiled."""
+        own, dataset, sampling, _ = self._shapes
+        slices = passes(len(own.task), size)
+        for number in {part.stop - part.start for part in slices} - self._programs.keys():
+            self._programs[number] = Ahead(_lower(own, dataset, sampling, number), backend.compiler_options(number))
+        return slices
 
 
 def _nbytes(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _compile(own: _Pass, dataset: Dataset | Stream | Block, sampling: SamplingConfig, size: int) -> Any:
+def _lower(own: _Pass, dataset: Dataset | Block, sampling: SamplingConfig, size: int) -> Any:
     """`run_updates` for passes of `size` replicas."""
     split, copied = shardings(size)
     leading = lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
@@ -280,5 +364,4 @@ def _compile(own: _Pass, dataset: Dataset | Stream | Block, sampling: SamplingCo
     dataset = jax.tree.map(leading if isinstance(dataset, Block) else whole, dataset)
     steps = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=split)
     data = ReplicaData(dataset, own.task, own.replay)
-    lowered = run_updates.lower(own.agents, own.totals, data, own.streams, steps, steps, sampling=sampling)
-    return lowered.compile(backend.compiler_options(size))
+    return run_updates.lower(own.agents, own.totals, data, own.streams, steps, steps, sampling=sampling)

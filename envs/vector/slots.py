@@ -71,6 +71,11 @@ class VectorSlots:
         """The numbers of the worker processes."""
         return self._workers.processes
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, n) of every call of the policy."""
+        return self._shape[1:]
+
     def film(self, paths: list[list[pathlib.Path]]) -> None:
         """Write the first episodes of the next round as GIFs: replica r's episode e to paths[r][e]."""
         self._films = paths

@@ -83,13 +83,27 @@ def _check_saw_the_same(policy: dict[str, Any], config: ConfigDict) -> None:
         )
 
 
-def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
-    """The data at `path`, with the configured tasks' rewards: on the device, or streamed if they would fill that."""
-    domain, source, tasks = envs.DOMAINS[config.env], config.data, list(config.tasks)
+class Source(NamedTuple):
+    """Where the data are, how much they are, and where they go."""
+
+    path: pathlib.Path
+    size: envs.Size
+    resident: bool  # on the device; otherwise streamed, because they would fill it
+
+    def shapes(self, config: ConfigDict) -> data.Dataset | Stream:
+        """The dataset that `load_data` will return, without its contents."""
+        arrays = self.size.arrays(envs.DOMAINS[config.env], len(config.tasks))
+        cycle = config.data.shard_cycle
+        return data.device_shapes(arrays, cycle) if self.resident else Stream(arrays, cycle)
+
+
+def survey(config: ConfigDict, path: pathlib.Path) -> Source:
+    """Of the data at `path`, before anything large is read."""
+    domain, source = envs.DOMAINS[config.env], config.data
     suite = envs.suite_of(domain)
     size = suite.measure(path, domain, shards=source.shards, horizon=domain.horizon)
-    needed, memory = size.nbytes(domain, len(tasks)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = replicas.memory_limit() or memory
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, limit = size.nbytes(domain, len(config.tasks)), replicas.memory_limit() or memory
     resident = needed < RESIDENT_SHARE * limit if source.resident == "auto" else source.resident == "true"
     print(
         f"data: {size.transitions:,} transitions, {needed / 2**30:,.2f} GiB (the device has {limit / 2**30:,.1f} GiB): "
@@ -97,6 +111,13 @@ def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
     )
     if needed > memory and not (resident or source.shard_cycle):
         print("warning: the host's memory cannot keep them, so that draws wait for the disk; see data.shard_cycle")
+    return Source(path, size, resident)
+
+
+def load_data(config: ConfigDict, where: Source) -> TrainingData:
+    """The data, with the configured tasks' rewards."""
+    domain, source, tasks, path = envs.DOMAINS[config.env], config.data, list(config.tasks), where.path
+    suite = envs.suite_of(domain)
     with interrupt.at_once():
         arrays = suite.load(path, domain, tasks, domain.horizon, sparse=source.sparse, shards=source.shards)
     for task, masks in zip(tasks, arrays.masks, strict=True):
@@ -104,7 +125,7 @@ def load_data(config: ConfigDict, path: pathlib.Path) -> TrainingData:
     scaling = _scaling(config, arrays.observations) if source.scale_observations else None
     if scaling is not None:
         arrays = arrays._replace(observations=scaling.apply(arrays.observations))
-    dataset = data.to_device(arrays, source.shard_cycle) if resident else Stream(arrays, source.shard_cycle)
+    dataset = data.to_device(arrays, source.shard_cycle) if where.resident else Stream(arrays, source.shard_cycle)
     return TrainingData(dataset, scaling)
 
 

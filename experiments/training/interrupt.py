@@ -35,8 +35,8 @@ def watched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """In here no `check` is waited for: for what takes long, can be left anywhere, and does not compile. (XLA goes on
-    compiling in a thread of its own, and breaks the interpreter that ends meanwhile.)"""
+    """In here no `check` is waited for: for what takes long and can be left anywhere. What then still compiles in a
+    thread keeps nobody waiting (`ahead.leave`)."""
     global _at_once
     check()
     _at_once = True

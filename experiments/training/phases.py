@@ -57,9 +57,16 @@ class Actors(Protocol):
 AtRows = Callable[[Population, str, int, float], None]  # (replicas, phase, step, steps per second)
 
 
-def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Checkpoints, at_rows: AtRows) -> None:
+def train(
+    progress: Progress,
+    start: Place,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    at_rows: AtRows,
+    begun: Callable[[Population], None] = lambda _: None,
+) -> None:
     """The phase from `start` on. Wherever rows are due, at_rows is called, and the totals of the replicas then start
-    anew. How the updates are dispatched changes no number.
+    anew; begun is called once the first step is made. How the updates are dispatched changes no number.
 
     A checkpoint holds the replicas and their running sums before the rows of its step: `at_rows` is called again for
     them.
@@ -91,6 +98,9 @@ def train(progress: Progress, start: Place, schedule: Schedule, checkpoints: Che
                 first, began = step, working_seconds()
             if step >= schedule.total:
                 return
+            if step == start.step:
+                step = progress.advance(step, step + 1, bar)
+                begun(population)
             step = progress.advance(step, schedule.next(step), bar)
 
 

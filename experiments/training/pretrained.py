@@ -16,6 +16,7 @@ from trqam_jax.agent import AbstractAgent
 from trqam_jax.errors import UserError
 from trqam_jax.replicas import replica_shapes
 from trqam_jax.scaling import Scaling
+from trqam_jax.train_state import TrainState
 from trqam_jax.types import Params
 
 
@@ -57,6 +58,19 @@ def load(place: pathlib.Path, config: ConfigDict, domain: envs.Domain, replicas:
         raise UserError(f"{place}: was trained on {meta['env']}, not on {config.env}")
     index = np.array(_policy_of(place, meta, replicas))
     return Pretrained(jax.tree.map(lambda x: x[index], velocity), meta["steps"])
+
+
+def shapes(config: ConfigDict, domain: envs.Domain, replicas: list[Replica]) -> Params:
+    """Of the velocity parameters, one policy for every replica."""
+    of_agents = replica_shapes(*create_args("bc", BC.config(config), domain, seeds_of(replicas)))
+    return of_agents.train.params["actor"]
+
+
+def acting(velocity: Params, config: ConfigDict, domain: envs.Domain, replicas: list[Replica]) -> AbstractAgent:
+    """The policies as replicas that act, and could not go on training."""
+    agent_class, _, spec, settings = create_args("bc", BC.config(config), domain, seeds_of(replicas))
+    empty = agent_class.empty(spec, settings)
+    return empty.replace(train=TrainState({"actor": velocity}, {}, ()))
 
 
 def _policy_of(place: pathlib.Path, meta: dict, replicas: list[Replica]) -> list[int]:

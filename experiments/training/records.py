@@ -65,8 +65,10 @@ class Recorder:
         path = self.folder / f"{table}.csv"
         return cut_csv(path, lambda row: keep(about(row), row["phase"], int(row["step"])), group)
 
-    def has(self, table: str, phase: str, step: int) -> bool:
-        """Whether the rows of that place were there when the run was started again."""
+    def has(self, table: str, phase: str, step: int | None = None) -> bool:
+        """Whether the rows of that place, or any of the phase, were there when the run was started again."""
+        if step is None:
+            return any(place[:2] == (table, phase) for place in self._has)
         return (table, phase, step) in self._has
 
     def _write_versions(self) -> None:

@@ -11,7 +11,7 @@ from experiments.config import variants
 from experiments.row_format import variant_text
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.agent_config import AgentConfig, stack_configs
-from trqam_jax.replicas import create_replicas
+from trqam_jax.replicas import Creation
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Array, Spec
 
@@ -73,7 +73,12 @@ def create_args(
     return agents.AGENTS[name], keys, spec_of(domain), stack_configs(configs)
 
 
-def make_replicas(name: str, config: ConfigDict, domain: envs.Domain, made_for: list[Replica]) -> AbstractAgent:
-    """Fresh replicas of the agent, a leading axis over them."""
+def creation(name: str, config: ConfigDict, domain: envs.Domain, made_for: list[Replica]) -> Creation:
+    """Of fresh replicas of the agent, a leading axis over them; its program is compiled meanwhile."""
     values = [{} if name == "bc" else dict(replica.values) for replica in made_for]
-    return create_replicas(*create_args(name, config, domain, seeds_of(made_for), values))
+    return Creation(*create_args(name, config, domain, seeds_of(made_for), values))
+
+
+def make_replicas(name: str, config: ConfigDict, domain: envs.Domain, made_for: list[Replica]) -> AbstractAgent:
+    """What `creation` creates."""
+    return creation(name, config, domain, made_for).agents()

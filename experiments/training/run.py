@@ -12,10 +12,10 @@ from experiments.config import starts_from_bc
 from experiments.training import interrupt, policies_by_name, pretrained
 from experiments.training.evaluator import Evaluator
 from experiments.training.film import every_few_steps
-from experiments.training.inputs import TrainingData, load_data, locate
+from experiments.training.inputs import TrainingData, load_data, locate, survey
 from experiments.training.pretrained import Pretrained
 from experiments.training.records import Diverged
-from experiments.training.replica import Replica, make_replicas, replicas_of
+from experiments.training.replica import Replica, creation, replicas_of
 from experiments.training.resume import acquire_run_dir
 from experiments.training.scaled import ScaledActors
 from experiments.training.stage_run import StageRun
@@ -23,7 +23,7 @@ from experiments.training.stages import BC, FINE_TUNING
 from experiments.training.time_left import Pace
 from trqam_jax import backend
 from trqam_jax.checkpoint import Place
-from trqam_jax.replicas import Population, load_pretrained
+from trqam_jax.replicas import Population, load_pretrained_ahead
 
 FRESH = Place("offline", 0)  # where fine-tuning begins
 
@@ -50,12 +50,23 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         # First, because processes start while the data are read.
         slots = stack.enter_context(make_slots(config, domain, replicas))
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
-        data = load_data(config, path)
+        # Then, because programs are compiled while the data are read and a BC policy is trained.
+        where = survey(config, path)
+        velocity = None  # shapes of the policies that it is to start from; a run under way has them in its parameters
+        if stage.start == FRESH and (config.bc.steps or config.bc.checkpoint):
+            velocity = pretrained.shapes(config, domain, replicas)
+        fresh = load = None
+        if config.agent_name != "bc":
+            fresh = creation(config.agent_name, config, domain, replicas)
+            stage.compile_ahead(fresh.shapes, where.shapes(config))
+            load = load_pretrained_ahead(fresh.shapes, velocity) if velocity is not None else None
+        data = load_data(config, where)
         if actors is not None and data.scaling is not None:
             actors = ScaledActors(actors, data.scaling)
         resumed = None
         if stage.start != FRESH:
-            resumed = make_replicas(config.agent_name, config, domain, replicas)
+            assert fresh is not None  # a BC policy is only evaluated, and leaves no checkpoint
+            resumed = fresh.agents()
             stage.restore(resumed, data.dataset)
         recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
         episodes = config.eval.episodes, config.eval.video_episodes
@@ -68,15 +79,17 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
-        # A run under way has the pretrained policy in its own parameters.
+        if velocity is not None and config.eval.bc and evaluator.lacks("bc"):
+            evaluator.compile_ahead(pretrained.acting(velocity, config, domain, replicas))
         start = None if resumed else pretrained_policies(config, domain, data, replicas)
-        if start is not None and config.eval.bc:
-            policies = make_replicas("bc", BC.config(config), domain, replicas)
-            evaluator(load_pretrained(policies, start.velocity), "bc", start.steps)
-        if config.agent_name != "bc":
-            agents = resumed or make_replicas(config.agent_name, config, domain, replicas)
-            agents = agents if start is None else load_pretrained(agents, start.velocity)
-            stage.train(agents, data.dataset, at_rows, actors)
+        if start is not None and config.eval.bc and evaluator.lacks("bc", start.steps):
+            evaluator(pretrained.acting(start.velocity, config, domain, replicas), "bc", start.steps)
+        if fresh is not None:
+            agents = resumed or fresh.agents()
+            if start is not None:
+                assert load is not None  # there are policies to start from
+                agents = load.result()(agents, start.velocity)
+            stage.train(agents, data.dataset, at_rows, actors, lambda begun: evaluator.compile_ahead(begun.shapes))
         recorder.done()
 
 
@@ -106,7 +119,9 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
             return place
         replicas = [Replica("", seed) for seed in seeds]
         stage = StageRun(BC, config, folder, replicas)
-        policies = make_replicas("bc", config, domain, replicas)
+        fresh = creation("bc", config, domain, replicas)
+        stage.compile_ahead(fresh.shapes, data.dataset)
+        policies = fresh.agents()
         stage.restore(policies, data.dataset)
         recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
 

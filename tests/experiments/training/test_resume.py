@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import jax
 import numpy as np
@@ -26,7 +28,7 @@ from experiments.training.csv_rows import CsvWriter, read_csv
 from experiments.training.inputs import locate
 from experiments.training.schedule import starting_place
 from experiments.training.stages import FINE_TUNING
-from trqam_jax import backend, checkpoint, replicas
+from trqam_jax import ahead, backend, checkpoint, replicas
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import DeviceFailed, UserError
 
@@ -121,11 +123,11 @@ class FakeActors:
 LOAD_DATA, LOADED = running.load_data, {}
 
 
-def loaded(config, path):
+def loaded(config, where):
     """The data, read once."""
-    if path not in LOADED:
-        LOADED[path] = LOAD_DATA(config, path)
-    return LOADED[path]
+    if where not in LOADED:
+        LOADED[where] = LOAD_DATA(config, where)
+    return LOADED[where]
 
 
 @pytest.fixture(autouse=True)
@@ -342,6 +344,29 @@ def test_a_device_that_fails_leaves_the_last_checkpoint_and_no_other(where, kept
     assert left_by(running.run(make())) == unbroken
 
 
+def test_a_signal_waits_for_no_program(make, unbroken, monkeypatch):
+    """It comes while both updates are being compiled, and the cloning's is waited for."""
+    compiling, late, resumed = [], [], threading.Event()
+    original = ahead.Ahead._compile
+
+    def compile_for_long(program, *given):
+        if isinstance(program.shapes, tuple):  # of an update; a program that creates returns no more than agents
+            compiling.append(program)
+            if len(compiling) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if not resumed.wait(60):
+                late.append(program)
+        original(program, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ahead.Ahead, "_compile", compile_for_long)
+        with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
+            running.run(make())
+        assert (len(compiling), late) == (2, [])
+    resumed.set()
+    assert left_by(running.run(make())) == unbroken
+
+
 def test_a_second_signal_ends_the_process_at_once():
     code = """
 import os, signal
@@ -528,16 +553,20 @@ def test_a_cloning_is_waited_for(tmp_path):
 
 def poison(patch, replicas):
     """Their critics have parameters that are no numbers, from the start of the offline phase."""
-    load_pretrained = running.load_pretrained
+    load_pretrained_ahead = running.load_pretrained_ahead
 
-    def poisoned(agents, velocity):
-        made = load_pretrained(agents, velocity)
-        if "critic" in made.train.params:
+    def poisoned(*shapes):
+        program = load_pretrained_ahead(*shapes)
+
+        def load_pretrained(agents, velocity):
+            made = program.result()(agents, velocity)
             layer = made.train.params["critic"]["Dense_0"]
             layer["kernel"] = layer["kernel"].at[replicas].set(np.nan)
-        return made
+            return made
 
-    patch.setattr(running, "load_pretrained", poisoned)
+        return types.SimpleNamespace(result=lambda: load_pretrained)
+
+    patch.setattr(running, "load_pretrained_ahead", poisoned)
 
 
 def test_a_diverged_replica_is_in_the_rows_and_the_other_does_not_notice(make, monkeypatch, capsys, unbroken):

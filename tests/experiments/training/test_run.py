@@ -14,7 +14,7 @@ from experiments import config as configuration
 from experiments.analysis.rows import read_runs, sources
 from experiments.analysis.summary import summarise
 from experiments.training.csv_rows import read_csv
-from experiments.training.inputs import load_data, locate
+from experiments.training.inputs import load_data, locate, survey
 from experiments.training.run import run
 from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
@@ -110,7 +110,7 @@ def test_streaming_changes_no_row_and_is_decided_by_size(first, place, monkeypat
     for table in ("train.csv", "eval.csv"):
         assert (first / table).read_bytes() == (streamed / table).read_bytes()
     asked = make_config(place, "streamed", overrides={"data.resident": "true"})
-    assert isinstance(load_data(asked, locate(asked)[1]).dataset, Dataset)
+    assert isinstance(load_data(asked, survey(*locate(asked))).dataset, Dataset)
 
 
 def test_one_replica_alone_equals_itself_among_others(first, place):

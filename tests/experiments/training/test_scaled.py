@@ -14,7 +14,7 @@ from envs.vector.actors import Actors
 from experiments import config as configuration
 from experiments.training import evaluator, scaled
 from experiments.training.csv_rows import read_csv
-from experiments.training.inputs import load_data, locate
+from experiments.training.inputs import load_data, locate, survey
 from experiments.training.run import run
 from experiments.training.scaled import ScaledActors
 from experiments.training.stages import BC, FINE_TUNING
@@ -118,7 +118,7 @@ def same(a, b):
 def test_data_evaluation_and_online_phase_see_the_same_scaling(place, runs):
     config, path = locate(make_config(place, "scaled"))
     raw = envs.suite_of(point_suite.ROOM).load(path, point_suite.ROOM, [1], 2, sparse=False, shards=0).observations
-    data, (folder, starts) = load_data(config, path), runs["scaled"]
+    data, (folder, starts) = load_data(config, survey(config, path)), runs["scaled"]
     assert same(data.scaling, Scaling.of(raw))
     assert (data.scaling.high - data.scaling.low < 1.95).any()  # else they would be what they are
     np.testing.assert_array_equal(data.dataset.observations, data.scaling.apply(raw))
@@ -211,7 +211,7 @@ def test_a_given_policy_brings_its_own(place, runs, capsys):
     assert f"observations: scaled as the BC policy {policy} saw them" in capsys.readouterr().out
     own = Scaling.read(folder / "scaling.json")
     assert same(Scaling.read(given / "scaling.json"), own)
-    data = load_data(*locate(config))
+    data = load_data(config, survey(*locate(config)))
     assert same(data.scaling, own)
     assert np.abs(data.dataset.observations).max() > 1
     with pytest.raises(UserError, match=rf"^{policy}: .*saw scaled.*scale_observations=true$"):
@@ -231,7 +231,7 @@ def test_an_imported_policy_gets_the_datas(place, runs, tmp_path):
     meta = {"env": None, "steps": 1, "seeds": [0]}
     checkpoint.save_params(tmp_path / "policy", {"x": np.zeros(1, np.float32)}, meta)
     config = make_config(place, "released", {"bc.checkpoint": str(tmp_path / "policy"), "bc.steps": 0})
-    assert same(load_data(*locate(config)).scaling, Scaling.read(runs["scaled"][0] / "scaling.json"))
+    assert same(load_data(config, survey(*locate(config))).scaling, Scaling.read(runs["scaled"][0] / "scaling.json"))
 
 
 def test_a_given_policy_of_other_observations_is_an_error(place, tmp_path):
@@ -240,7 +240,7 @@ def test_a_given_policy_of_other_observations_is_an_error(place, tmp_path):
     checkpoint.save_params(tmp_path / "policy", {"x": np.zeros(1, np.float32)}, meta)
     config = make_config(place, "misfit", {"bc.checkpoint": str(tmp_path / "policy"), "bc.steps": 0})
     with pytest.raises(UserError, match=r"saw observations of 3 numbers, point-room has 2$"):
-        load_data(*locate(config))
+        load_data(config, survey(*locate(config)))
 
 
 @pytest.mark.parametrize("sharded", [{"data.shards": 2}, {"data.dataset": "."}])
