@@ -45,6 +45,7 @@ setup(
             "packaging>=24",
             "submitit>=1.5",
             "chex>=0.1.89",
+            "hypothesis>=6.130",
             "beartype>=0.20",
             "ruff>=0.12",
             "pyright[nodejs]>=1.1.400",
