@@ -9,6 +9,8 @@ import stat
 import sys
 from typing import Any, NoReturn
 
+from trqam_jax.errors import one_line
+
 _ERRORS = "trqam_jax.replace"
 _PLAIN = {"±": "+-"}
 _NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)  # a closed pipe, a socket
@@ -21,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")
+        sys.exit(f"error: {one_line(message)}; see --help")
 
 
 def prepare() -> None:
