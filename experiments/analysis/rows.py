@@ -183,10 +183,11 @@ def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
-    from experiments.config import flatten
+    from experiments.config import check_stored, flatten
 
     config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
     config.pop("notes", None)
+    check_stored(folder / "config.json", config)
     return flatten(config)
 
 
@@ -262,7 +263,7 @@ def _typed(text: str, columns: list[str]) -> pd.DataFrame | None:
         for variant in rows.variant.unique() if "variant" in rows else ():
             parse_variant(variant)
         return rows.astype({column: "int64" for column in columns if column in _INTEGERS})
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of an infinite one
         return None
 
 
