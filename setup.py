@@ -46,6 +46,7 @@ setup(
             "submitit>=1.5",
             "tensorboardX>=2.6",
             "chex>=0.1.89",
+            "hypothesis>=6.130",
             "beartype>=0.20",
             "ruff>=0.12",
             "pyright[nodejs]>=1.1.400",

@@ -17,6 +17,7 @@ class BC(AbstractAgent):
     """Flow matching alone, with Adam and a joint clip at 1; the last weights are the policy (nothing is averaged)."""
 
     family: ClassVar = "behaviour cloning"
+    ignores: ClassVar = ("discount", "critic_hidden_dims", "num_critics", "rho", "best_of_n")
     #: The settings that cloning takes from the method that starts from its policy.
     INHERITS: ClassVar = ("hidden_dims", "actor_hidden_dims", "actor_layer_norm", "flow_steps", "learning_rate")
     #: The settings that do not change what it learns: it sees no reward, and the others say how it acts.

@@ -27,6 +27,7 @@ class DAC(AbstractAgent):
     """DAC: a diffusion policy whose noise is pushed against the critic's gradient (arXiv 2405.20555)."""
 
     family: ClassVar = "diffusion"
+    ignores: ClassVar = ("flow_steps", "best_of_n")
     SETTINGS: ClassVar = diffusion_policy.settings(alpha=1.0)
 
     @classmethod

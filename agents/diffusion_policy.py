@@ -15,7 +15,6 @@ from jaxtyping import Float
 from agents.shared import critic_loss_of, gradient_step
 from trqam_jax.agent import AbstractAgent, Info, Noise
 from trqam_jax.diffusion import Schedule, Step, noise_level, noised, sample_reverse, vp_schedule
-from trqam_jax.errors import UserError
 from trqam_jax.networks import NoisePredictor, bind, init_params
 from trqam_jax.settings import Setting
 from trqam_jax.streams import named, normals
@@ -28,7 +27,9 @@ def settings(alpha: float) -> dict[str, Setting]:
     return {
         "alpha": Setting(alpha, "weight of the cloning term, tuned per domain; 0: none", low=0.0),
         "diffusion_steps": Setting(10, "T, steps of the diffusion; flow_steps is not read", low=1),
-        "time_dim": Setting(64, "Fourier features of the diffusion's step, an even number", low=2),
+        "time_dim": Setting(
+            64, "Fourier features of the diffusion's step: half are cosines, half sines", low=2, multiple_of=2
+        ),
     }
 
 
@@ -48,8 +49,6 @@ RowLoss = Callable[[Array, Point], Array]
 
 def initialise(agent: AbstractAgent, key: Key) -> TrainState:
     """A new noise predictor and new critics, and an average of the critics alone."""
-    if agent.config.time_dim % 2:
-        raise UserError(f"time_dim is {agent.config.time_dim}, expected an even number: half are cosines, half sines")
     sizes = agent.spec.observation_dim, agent.spec.chunk_dim
     networks = {"actor": (predictor_network(agent), (*sizes, 1)), "critic": (agent.critic_network, sizes)}
     return TrainState.create(init_params(key, networks), ("critic",), agent.optimizer)

@@ -26,6 +26,7 @@ class IFQL(AbstractAgent):
     """IFQL: expectile values, and the best of 32 samples of the BC flow (arXiv 2304.10573, 2502.02538)."""
 
     family: ClassVar = "rejection sampling"
+    ignores: ClassVar = ("best_of_n",)
     SETTINGS: ClassVar = {
         "kappa": Setting(0.9, "expectile of the values", low=0.0, high=1.0),
         "num_samples": Setting(32, "samples of the flow of which the best acts", low=1),

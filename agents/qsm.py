@@ -31,6 +31,7 @@ class QSM(AbstractAgent):
     """QSM: a diffusion policy whose noise regresses on the critic's gradient (arXiv 2312.11752)."""
 
     family: ClassVar = "diffusion"
+    ignores: ClassVar = ("flow_steps", "best_of_n")
     SETTINGS: ClassVar = {
         "inv_temp": Setting(1.0, "inverse temperature: weight of the critic's gradient, tuned per domain", low=0.0),
         **diffusion_policy.settings(alpha=10.0),

@@ -35,6 +35,7 @@ class ReBRAC(AbstractAgent):
     number: Int[Array, ""]
 
     family: ClassVar = "Gaussian"
+    ignores: ClassVar = ("flow_steps", "best_of_n")
     SETTINGS: ClassVar = {
         "alpha_actor": Setting(0.01, "weight of the distance from the data, tuned per domain; 0: none", low=0.0),
         "actor_noise": Setting(0.2, "standard deviation of the noise on actions, tuned per domain", low=0.0),

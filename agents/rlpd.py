@@ -31,6 +31,7 @@ class RLPD(AbstractAgent):
     """RLPD: soft actor-critic with prior data, online only (arXiv 2302.02948)."""
 
     family: ClassVar = "Gaussian"
+    ignores: ClassVar = ("actor_layer_norm", "flow_steps", "best_of_n")
     online_only: ClassVar = True
     SETTINGS: ClassVar = {
         "bc_alpha": Setting(0.0, "weight of the log-likelihood of the data's chunks", low=0.0),

@@ -32,6 +32,7 @@ class RQL(AbstractAgent):
     """RQL: critics of partly generated actions, learned by reversing the flow (arXiv 2606.17551)."""
 
     family: ClassVar = "flow-time critics"
+    ignores: ClassVar = ("best_of_n",)
     SETTINGS: ClassVar = {
         "alpha": Setting(1.0, "weight of flow matching, tuned per domain", low=0.0),
         "expectile": Setting(0.5, "expectile of the critics' loss, tuned per domain", low=0.0, high=1.0),

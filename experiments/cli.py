@@ -12,7 +12,7 @@ from absl import flags
 from experiments import settings as declarations
 from experiments.training.interrupt import Interrupted
 from trqam_jax import ahead
-from trqam_jax.errors import DeviceFailed, UserError, suggest
+from trqam_jax.errors import DeviceFailed, UserError, one_line, suggest
 from trqam_jax.settings import Setting, value_type
 from trqam_jax.settings import parse as parse_value
 
@@ -75,15 +75,15 @@ def fail(error: BaseException) -> NoReturn:
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         ahead.leave(EXIT_INTERRUPTED)
     if isinstance(error, DeviceFailed):
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(EXIT_DEVICE_FAILED)  # at an ordinary exit the device's libraries tidy up, and hang or abort without it
     if isinstance(error, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
         ahead.leave(130)
     if isinstance(error, OSError) and error.strerror:
-        ahead.leave(f"error: {error.filename or 'system'}: {error.strerror}")
-    ahead.leave(f"error: {error}")
+        error = UserError(f"{error.filename or 'system'}: {error.strerror}")
+    ahead.leave(f"error: {one_line(str(error))}")
 
 
 def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
@@ -138,4 +138,9 @@ def resolve(agent: str, argv: list[str]) -> Any:
 
     named, by_flag = given(), configuration.flags()
     settings = {by_flag[name]: named.pop(name) for name in list(named) if name in by_flag}
-    return configuration.resolve(agent=agent, **named, settings=settings, overrides=overrides(argv))
+    given_by_key = overrides(argv)
+    config = configuration.resolve(agent=agent, **named, settings=settings, overrides=given_by_key)
+    for key in given_by_key:
+        if not configuration.reads(agent, key):
+            print(f"warning: --config.{key}={given_by_key[key]}: {agent} does not use this setting", file=sys.stderr)
+    return config

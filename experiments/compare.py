@@ -27,7 +27,7 @@ MOST = 200  # letters of the runs' names in a file's
 def configurations(names: list[str], argv: list[str]) -> list:
     """One configuration per agent. A setting that only some of the agents have is given to those."""
     import agents
-    from experiments.config import swept
+    from experiments.config import reads, swept
     from trqam_jax.errors import suggest
 
     if len(names) < 2 or len(set(names)) < len(names):
@@ -39,7 +39,7 @@ def configurations(names: list[str], argv: list[str]) -> list:
     for name in names:
         own = {f"--config.agent.{key}" for key in agents.default_config(name)}
         fitting = [a for a in argv[1:] if not a.startswith("--config.agent.") or a.split("=")[0] in own]
-        used |= set(fitting)
+        used |= {a for a in fitting if reads(name, a.partition("=")[0].removeprefix("--config."))}
         result.append(cli.resolve(name, [argv[0], *fitting]))
         if result[-1].eval.episodes == 0:
             raise UserError("--eval_episodes=0: there would be nothing to compare")
@@ -48,7 +48,7 @@ def configurations(names: list[str], argv: list[str]) -> list:
             raise UserError(f"--config.{key}={several}: expected one value; sweep.py takes several")
     unused = [argument for argument in argv[1:] if argument not in used]
     if unused:
-        raise UserError(f"{unused[0]}: none of {', '.join(names)} has this setting")
+        raise UserError(f"{unused[0]}: none of {', '.join(names)} uses this setting")
     return result
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import pathlib
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -101,6 +102,12 @@ def _check_same(config: ConfigDict, key: str, text: str) -> None:
     """UserError unless it is what the setting is already: a printed line may be given again."""
     if text != _text(flatten(config).get(key, "")):
         raise UserError(f"--config.{key}={text}: use {_BY_FLAG[key]}, so that what depends on it follows")
+
+
+def reads(agent: str, key: str) -> bool:
+    """Whether the agent reads the setting of this flat key. It may have one that it does not: all share some."""
+    section, _, name = key.partition(".")
+    return section != "agent" or name not in agents.AGENTS[agent].ignores
 
 
 def usual(domain: envs.Domain, protocol: str, agent: str) -> dict[str, Any]:
@@ -215,6 +222,22 @@ def _check_together(config: ConfigDict) -> None:
         raise UserError(f"--group={config.run.group!r}: expected a folder's name")
     if "/" in config.run.part:
         raise UserError(f"run.part is {config.run.part!r}, expected a piece of a folder's name, without a slash")
+
+
+def check_stored(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """UserError unless what a run's config.json holds is what all that read it take for granted."""
+    flat = flatten(config)
+    is_text = lambda value: isinstance(value, str)
+    is_number = lambda value: type(value) is int and 0 <= value < 2**53
+    are_numbers = lambda value: isinstance(value, list | tuple) and all(map(is_number, value))
+    kinds = {
+        **dict.fromkeys(("agent_name", "env", "protocol"), (is_text, "a text")),
+        **dict.fromkeys(("tasks", "run.seeds"), (are_numbers, "a list of whole numbers")),
+        "train.offline_steps": (is_number, "a whole number"),
+    }
+    for key, (is_right, what) in kinds.items():
+        if not is_right(flat.get(key)):
+            raise UserError(f"{path}: damaged, {key} is {flat.get(key)!r:.80}, expected {what}")
 
 
 def as_text(config: ConfigDict) -> str:

@@ -89,6 +89,8 @@ def _values(setting: Setting) -> str:
         text += f", at least {setting.low:g}"
     if setting.high is not None:
         text += f", at most {setting.high:g}"
+    if setting.multiple_of > 1:
+        text += f", a multiple of {setting.multiple_of}"
     return text + (", or none" if setting.optional else "")
 
 

@@ -53,6 +53,8 @@ def parse(argv: list[str] | None) -> Namespace:
         parser.error("nothing to show: give RUNS, --published or --released")
     if (arguments.value == "last_k") != (arguments.last is not None) or (arguments.last or 1) < 1:
         parser.error("--value=last_k and --last=K (1 or more) belong together")
+    if arguments.bootstrap_seed < 0:
+        parser.error(f"--bootstrap_seed={arguments.bootstrap_seed}: expected 0 or more")
     if arguments.release is None and any(path.suffix == ".pkl" for path in arguments.runs):
         parser.error(f"say whose format the .pkl is in: --release={' or '.join(released.RELEASES)}")
     if arguments.statistics and not (arguments.runs or arguments.released):

@@ -79,6 +79,7 @@ SLOW = (
     "envs/ogbench/test_generate.py",
     "envs/ogbench/test_simulators_all.py",
     "experiments/analysis/test_released.py",
+    "fuzz/test_fuzz.py",
     "test_docs.py",
     "test_readme.py",
     "envs/vector/test_actors.py",

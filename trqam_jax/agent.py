@@ -42,6 +42,8 @@ class AbstractAgent(struct.PyTreeNode):
         "bootstrap_discount": Derived("discount", lambda discount, spec: discount**spec.horizon),
     }
 
+    #: Of the settings that all algorithms share those that it does not read: the command line says so.
+    ignores: ClassVar[tuple[str, ...]] = ()
     #: What kind of method it is, as lists of the methods have it.
     family: ClassVar[str] = ""
     #: Whether it was published without an offline phase: then a protocol gives it online steps instead.

@@ -108,7 +108,8 @@ def load_arrays(path: pathlib.Path, shapes: Mapping[str, jax.ShapeDtypeStruct]) 
 
 
 def stored_shapes(path: pathlib.Path) -> Any:
-    """The stored tree, shapes in place of its arrays."""
+    """The stored tree, shapes in place of its arrays. Damaged if a file is not what was written."""
+    verify(path)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype), _stored(path))
 
 
@@ -126,12 +127,42 @@ def read_meta(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     missing = [key for key in keys if key not in content]
     if missing:
         raise UserError(f"{path}: is another kind of checkpoint, its {META} has no {', '.join(missing)}")
+    files = content["files"]
+    if not isinstance(files, dict) or not all(map(_is_inside, files)):
+        raise UserError(f"{path / META}: files are {files!r:.80}, expected digests by names of files beside it")
     return content
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name is of a file in the folder that it is relative to."""
+    place = pathlib.PurePosixPath(name)
+    return bool(place.name) and not place.is_absolute() and ".." not in place.parts
+
+
+def read_policy_meta(path: pathlib.Path) -> dict[str, Any]:
+    """`read_meta` of a policy, with values that can be what they are called: others may have written them."""
+    meta = read_meta(path, POLICY)
+    is_number = lambda value: type(value) is int and value >= 0
+    seeds = meta["seeds"]
+    good = {
+        "seeds": isinstance(seeds, list) and len(seeds) > 0 and all(map(is_number, seeds)),
+        "steps": is_number(meta["steps"]),
+        "fingerprint": isinstance(meta["fingerprint"], str),
+        "env": isinstance(meta.get("env"), str | None),
+        "per_seed": isinstance(meta.get("per_seed"), bool | None),
+        "provenance": isinstance(meta.get("provenance"), dict | None),
+    }
+    for key, is_good in good.items():
+        if not is_good:
+            raise UserError(f"{path / META}: {key} is {meta[key]!r:.80}, which no policy of trqam_jax has")
+    return meta
 
 
 def verify(path: pathlib.Path) -> None:
     """Damaged, naming the file, if one is missing or has another content than when it was written."""
     for name, digest in read_meta(path)["files"].items():
+        if not os.path.isfile(path / name):
+            raise Damaged(f"{path / name}: damaged, it is missing or no file")
         try:
             found = sha256_file(path / name)
         except OSError as error:

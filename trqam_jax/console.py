@@ -10,7 +10,7 @@ import stat
 import sys
 from typing import Any, NoReturn
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import UserError, one_line
 from trqam_jax.files import expand
 
 _ERRORS = "trqam_jax.replace"
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", pathlib.Path, _path)  # of every argument with this type
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see --help")
+        sys.exit(f"error: {one_line(message)}; see --help")
 
 
 def _path(text: str) -> pathlib.Path:

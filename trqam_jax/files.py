@@ -55,6 +55,10 @@ def replacing(paths: Iterable[pathlib.Path], ending: str = ".tmp") -> Iterator[d
 
     ending: of the temporary names. What has such a name afterwards was left by a process that was killed.
     """
+    paths = list(paths)
+    for path in paths:
+        if path.name in ("", ".."):
+            raise UserError(f"{str(path)!r}: names no file, expected a path that ends in a file's name")
     temporary = {path: path.with_name(path.name + ending) for path in paths}
     try:
         yield temporary
@@ -92,7 +96,7 @@ def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """An object with at least these keys; a UserError if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: missing or damaged ({error})") from error
     missing = [key for key in keys if key not in content] if isinstance(content, dict) else ["object"]
     if missing:

@@ -20,6 +20,15 @@ _NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+_OTHERS = re.compile(r"\s*(hub|hf|https?):.*", re.IGNORECASE | re.DOTALL)
+
+
+def refuse_other_spellings(text: str) -> None:
+    """UserError at what is meant as an address on the hub and is spelled otherwise, so that it would be a path."""
+    if _OTHERS.fullmatch(text) and not pathlib.Path(text).exists():
+        raise UserError(f"{text!r:.120}: no folder, and no name on the hub, which is {SCHEME}owner/name[@revision]")
+
+
 class Name(NamedTuple):
     """A repository, at a revision."""
 

@@ -5,7 +5,7 @@ names, shapes, sizes and numbers are checked, and a UserError says in one line w
 """
 
 import json
-import math
+import os
 import pathlib
 import re
 import shutil
@@ -16,7 +16,7 @@ import numpy as np
 
 from trqam_jax import hub
 from trqam_jax.errors import UserError
-from trqam_jax.files import check_room, expand, sha256_file, sync
+from trqam_jax.files import check_room, expand, sha256_file, sha256_json, sync
 from trqam_jax.scaling import Scaling
 from trqam_jax.types import Spec
 
@@ -51,7 +51,7 @@ class Manifest(NamedTuple):
 
     def to_json(self, digest: str) -> dict[str, Any]:
         """digest: sha256 of policy.safetensors."""
-        return {
+        content = {
             "format": FORMAT,
             "kind": self.kind,
             "method": self.method,
@@ -63,6 +63,7 @@ class Manifest(NamedTuple):
             "about": dict(self.about),
             "digest": digest,
         }
+        return {**content, "checksum": checksum(content)}
 
 
 class Stored(NamedTuple):
@@ -76,6 +77,8 @@ class Stored(NamedTuple):
     def arrays(self, expected: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays, which must have exactly these names, shapes and dtypes. expected: arrays or their shapes."""
         path = self.folder / ARRAYS
+        if not os.path.isfile(path):  # nothing ends the reading of a device
+            raise UserError(f"{path}: missing, or no file")
         try:
             found = sha256_file(path)
         except OSError as error:
@@ -83,6 +86,11 @@ class Stored(NamedTuple):
         if found != self.digest:
             raise UserError(f"{path}: damaged, its content does not match the digest in {MANIFEST}")
         return _read_arrays(path, expected)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Of what policy.json says, by which damage to it is noticed. It proves nothing: who writes the one writes both."""
+    return sha256_json({key: value for key, value in content.items() if key != "checksum"})
 
 
 def write(
@@ -123,6 +131,7 @@ def read(address: str | pathlib.Path) -> Stored:
         if not (snapshot.folder / MANIFEST).is_file():
             raise UserError(f"{text}: holds no exported policy (it has no {MANIFEST})")
         return _read_manifest(snapshot.folder, f"{hub.SCHEME}{snapshot.name}")
+    hub.refuse_other_spellings(text)
     folder = expand(text)
     if not (folder / MANIFEST).is_file():
         raise UserError(
@@ -161,6 +170,8 @@ def _refuse(constant: str) -> NoReturn:
 def _manifest(content: Mapping[str, Any]) -> tuple[Manifest, str]:
     if content.get("format") != FORMAT:
         raise UserError(f"format is {content.get('format')!r:.40}, expected {FORMAT}; a newer version may read it")
+    if "checksum" in content and content["checksum"] != checksum(content):  # earlier versions wrote none
+        raise UserError("damaged or edited, its content does not match its checksum; export the policy again")
     kind = _text(content, "kind", "|".join((FLOW, AGENT)))
     spec_fields, noise_fields = (_value(content, key, dict) for key in ("spec", "noise"))
     spec = Spec(*(_whole(spec_fields, key, 1, MAX_SIZE) for key in Spec._fields))
@@ -218,7 +229,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 def _is_plain(value: Any) -> bool:
     if type(value) in (int, float):
-        return math.isfinite(value) and abs(value) <= 1e9
+        return abs(value) <= 1e9  # which no nan is
     return value is None or type(value) is bool or (type(value) is str and len(value) <= 100)
 
 

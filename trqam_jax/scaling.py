@@ -44,7 +44,7 @@ class Scaling(NamedTuple):
         fields = content if isinstance(content, Mapping) else {}
         try:
             low, high = (np.array(fields.get(name), np.float32) for name in cls._fields)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             low = high = np.array(np.nan)
         if low.ndim != 1 or low.shape != high.shape or not (low <= high).all() or not np.isfinite(high - low).all():
             raise UserError(f"{content!r:.80}: no scaling, expected as many finite numbers low as high, low <= high")

@@ -3,6 +3,7 @@
 import builtins
 import enum
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ class Setting(NamedTuple):
     help: str
     low: float | None = None  # least value
     high: float | None = None  # greatest value
+    multiple_of: int = 1  # of a whole number
     choices: tuple[str, ...] = ()  # of a text
     optional: bool = False  # may also be None
     type: builtins.type | None = None  # of the value, where the default is None
@@ -43,6 +45,7 @@ class Setting(NamedTuple):
 
 
 Settings = Mapping[str, Setting]  # by key
+MOST = 2**32 - 1  # of a whole number without a bound of its own: seeds reach it, and arrays take no larger ones
 
 
 def value_type(setting: Setting) -> type:
@@ -115,7 +118,7 @@ def check(setting: Setting, name: str, value: Any) -> Any:
     if kind is float and isinstance(value, (tuple, list)):
         return _check_several(setting, name, tuple(value))
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:
         raise UserError(f"{name}={value!r}: expected {_expected(setting)}")
     if kind is str and setting.choices and value not in setting.choices:
@@ -136,6 +139,8 @@ def _check_tuple(setting: Setting, name: str, value: Any) -> tuple[Any, ...]:
         raise UserError(f"{name}={value!r}: expected whole numbers separated by commas, a tuple like 512,512")
     if setting.low is not None and (not values or min(values) < setting.low):
         raise UserError(f"{name} is {value}, expected positive numbers like 512,512")
+    if max(values, default=0) > MOST:
+        raise UserError(f"{name} is {value}, expected numbers up to {MOST}")
     return values
 
 
@@ -153,10 +158,13 @@ def _check_several(setting: Setting, name: str, values: tuple[Any, ...]) -> Any:
 
 def _check_bounds(setting: Setting, name: str, value: float, shown: Any) -> None:
     low = -math.inf if setting.low is None else setting.low
-    high = math.inf if setting.high is None else setting.high
+    most = MOST if value_type(setting) is int else math.inf
+    high = most if setting.high is None else setting.high
     if low <= value <= high and math.isfinite(value):
+        if value % setting.multiple_of and setting.multiple_of > 1:
+            raise UserError(f"{name} is {shown}, expected a multiple of {setting.multiple_of}")
         return
     limits = [f"at least {setting.low}"] * (setting.low is not None)
-    limits += [f"at most {setting.high}"] * (setting.high is not None)
+    limits += [f"at most {high}"] * (high < math.inf)
     bounds = f", {' and '.join(limits)}" if limits else ""
     raise UserError(f"{name} is {shown}, expected a finite number{bounds}")

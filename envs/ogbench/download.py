@@ -21,13 +21,20 @@ from envs.ogbench import domains, sources
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 
 
+#: What zipfile, zlib and numpy raise at a damaged npz. RuntimeError: it says that it is encrypted, or packed otherwise.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
 def damage(path: pathlib.Path) -> str | None:
     """Why a file is no intact npz, or None. Reads all of it and compares every CRC."""
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
                 wrong = archive.testzip() if archive.namelist() else "everything, for it is empty,"
-        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        except UNREADABLE as error:
             return str(error)
     return wrong and f"the CRC of {wrong} is wrong"
 

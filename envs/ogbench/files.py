@@ -3,7 +3,6 @@
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from envs import downloads, mapped
 from envs.base import Arrays, DataError, Domain, Size
 from envs.ogbench import generate, sources
 from envs.ogbench.domains import DOMAINS, dataset_name, env_id
-from envs.ogbench.download import damage
+from envs.ogbench.download import UNREADABLE, damage
 from envs.ogbench.simulators import OGBenchSimulator
 from trqam_jax.download import DownloadError
 from trqam_jax.files import expand, sha256
@@ -35,13 +34,19 @@ def _read(path: pathlib.Path, needed: Sequence[str], domain: Domain) -> dict[str
                 raise DataError(
                     f"{path}: has no {', '.join(missing)}; expected an OGBench file with {', '.join(needed)}"
                 )
-            return {key: file[key] for key in needed}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {key: file[key] for key in needed}
+    except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path}: not a readable npz, truncated or damaged ({error}); remove it and get it again"
         ) from error
+    except MemoryError as error:
+        raise DataError(f"{path}: larger than memory, or damaged ({error}); `envs.download` can verify it") from error
+    for key, array in arrays.items():
+        if not array.ndim or array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: {key} are {array.dtype} of shape {array.shape}, expected rows of numbers")
+    return arrays
 
 
 #: What files have that hold a row per transition, as those of D4RL: OGBench's hold a row per state.
@@ -106,7 +111,7 @@ def fingerprint(path: pathlib.Path, shards: int) -> str:
                 for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
                     if entry.filename != "provenance.npy":
                         entries.append(f"{entry.filename} {entry.file_size} {entry.CRC}\n".encode())
-        except (OSError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise DataError(f"{file}: not a readable npz, truncated or damaged ({error})") from error
     return sha256(entries)[:16]
 

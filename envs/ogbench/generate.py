@@ -19,7 +19,6 @@ import pathlib
 import re
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ import numpy as np
 
 from envs.generation import GenerationError, check_at_least, make_once, play_all
 from envs.ogbench import simulators
+from envs.ogbench.download import UNREADABLE
 from envs.vector.workers import cpu_count
 from trqam_jax.console import Parser
 from trqam_jax.errors import UserError, suggest
@@ -114,7 +114,7 @@ def provenance(path: str | os.PathLike) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return json.loads(str(arrays["provenance"])) if "provenance" in arrays else None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable npz, truncated or damaged ({error}).") from error
 
 

@@ -158,7 +158,9 @@ def _opened(path: pathlib.Path) -> Iterator["h5py.File"]:
             if not isinstance(file.get("data"), h5py.Group):
                 raise DataError(f"{path}: has no /data, expected a robomimic file with /data/demo_0 and so on")
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # KeyError: what a group lists cannot be read
+    except DataError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:  # h5py's, of damage
         raise DataError(
             f"{path}: not a readable HDF5 file, truncated or damaged ({error}); remove it and get it again"
         ) from error
@@ -166,11 +168,15 @@ def _opened(path: pathlib.Path) -> Iterator["h5py.File"]:
 
 def _groups(file: "h5py.File") -> Iterator["h5py.Group"]:
     """Of every demonstration its group, in the order of their numbers: demo_2 before demo_10."""
+    import h5py  # pyright: ignore[reportMissingImports]
+
     data = file["data"]
     names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
     if not names:
         raise DataError(f"{file.filename}: /data has no demonstrations, expected demo_0 and so on")
     for name in sorted(names, key=lambda name: int(name.removeprefix("demo_"))):
+        if not isinstance(data.get(name), h5py.Group):
+            raise DataError(f"{file.filename}: {name} is no group, expected actions, rewards and so on in it")
         yield data[name]
 
 
@@ -233,8 +239,11 @@ def _length(group: "h5py.Group") -> int:
     missing = [key for key in needed if not isinstance(group.get(key), h5py.Dataset)]
     if missing:
         raise DataError(f"{where} has no {', '.join(missing)}; expected a robomimic file with low-dimensional data")
+    for key in needed:
+        if not group[key].shape:  # None and () are of what holds nothing, or no rows
+            raise DataError(f"{where}: {key} has shape {group[key].shape}, expected rows of numbers")
     said, length = group.attrs.get("num_samples"), group["actions"].shape[0]
-    if said != length:
+    if np.shape(said) or said != length:
         raise DataError(f"{where}: num_samples is {said}, actions have {length} rows")
     if not length:
         raise DataError(f"{where}: has no transitions, expected at least 1")

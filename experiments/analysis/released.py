@@ -102,7 +102,18 @@ def _content(path: pathlib.Path) -> Arrays:
     content = safe_pickle.load(path)
     if not (isinstance(content, dict) and content and all(_is_key(key) for key in content)):
         raise UserError(f"{path}: expected a dict with keys (task, domain or 'all'; method)")
+    _check_distinct(path, content)
     return content
+
+
+def _check_distinct(path: pathlib.Path, content: Arrays) -> None:
+    """UserError if a domain or a task is there twice, by two of its names."""
+    names: dict[tuple[Any, str], str] = {}
+    for name, method in content:
+        place = (name if name == ALL else parse_scope(name)), method
+        if place in names:
+            raise UserError(f"{path}: ({name}, {method}) and ({names[place]}, {method}) are the same, expected one")
+        names[place] = name
 
 
 def _rows(path: pathlib.Path, content: Arrays, release_name: str, phase: str) -> pd.DataFrame:

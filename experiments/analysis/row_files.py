@@ -123,7 +123,7 @@ def _typed(text: str, columns: Sequence[str]) -> pd.DataFrame | None:
         for variant in rows.variant.unique() if "variant" in rows else ():
             parse_variant(variant)
         return rows.astype({column: "int64" for column in columns if column in _INTEGERS})
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of an infinite one
         return None
 
 

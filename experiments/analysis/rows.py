@@ -209,8 +209,11 @@ def _run_folders(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
+    from experiments.config import check_stored
+
     config = read_json(folder / "config.json", ("agent_name", "env", "protocol", "tasks", "run", "train"))
     config.pop("notes", None)
+    check_stored(folder / "config.json", config)
     return flatten(config)
 
 

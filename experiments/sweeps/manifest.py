@@ -62,9 +62,27 @@ def read(folder: pathlib.Path) -> Sweep:
     content = read_json(path, ("program", "cwd", "jobs"))
     try:
         jobs = [Job(**job) for job in content["jobs"]]
+        for value in (content["program"], content["cwd"]):
+            _check(value, "a path", str)
+        for job in jobs:
+            for value in (job.name, job.agent, job.env):
+                _check(value, job.name, str)
+            for value in (job.replicas, job.updates):
+                _check(value, job.name, int)
+            for values in (job.argv, job.after):
+                _check(values, job.name, list)
+                for value in values:
+                    _check(value, job.name, str)
+            _check(job.settings, job.name, dict)
     except TypeError as error:
         raise UserError(f"{path}: damaged, or of another version ({error})") from error
     return Sweep(folder, content["program"], content["cwd"], {job.name: job for job in jobs})
+
+
+def _check(value: Any, where: Any, kind: type) -> None:
+    """TypeError unless the value is of that kind."""
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.60} of {where!r:.60}, expected {kind.__name__}")
 
 
 def write(sweep: Sweep) -> None:

@@ -74,8 +74,8 @@ def _check(request: Request) -> None:
             raise UserError(f"--agents: unknown {agent!r}.{suggest(agent, agents.AGENTS)}")
     by_flag = configuration.flags()
     for key in (*request.overrides, *(by_flag[name] for name in request.flags)):
-        if not any(_has(agent, key) for agent in request.agents):
-            raise UserError(f"--config.{key}: none of {', '.join(request.agents)} has this setting")
+        if not any(_has(agent, key) and configuration.reads(agent, key) for agent in request.agents):
+            raise UserError(f"--config.{key}: none of {', '.join(request.agents)} uses this setting")
 
 
 def _has(agent: str, key: str) -> bool:

@@ -42,7 +42,10 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
     for number, row in enumerate(rows[:whole], start=2):
         if None in row or None in row.values():
             raise UserError(f"{path}: line {number} is damaged; move the file away or mend it")
-    kept = [(line, row) for line, row in zip(lines[:whole], rows[:whole], strict=True) if keep(row)]
+    try:
+        kept = [(line, row) for line, row in zip(lines[:whole], rows[:whole], strict=True) if keep(row)]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged, {error} in its columns {header!r:.200}; move it away or mend it") from error
     if not header:
         path.unlink()
     elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):

@@ -56,7 +56,7 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
 def _given_policy(config: ConfigDict) -> dict[str, Any]:
     """What the meta file of the given BC policy says; {} without one."""
     place = policies_by_name.folder(config)
-    return {} if place is None else checkpoint.read_meta(place, checkpoint.POLICY)
+    return {} if place is None else checkpoint.read_policy_meta(place)
 
 
 def _check_not_scaled(config: ConfigDict) -> None:

@@ -56,7 +56,10 @@ def folder(config: ConfigDict) -> pathlib.Path | None:
     given = config.bc.checkpoint
     if not given:
         return None
-    return _resolve(given, config.env).folder if is_name(given) else expand(given)
+    if is_name(given):
+        return _resolve(given, config.env).folder
+    hub.refuse_other_spellings(given)
+    return expand(given)
 
 
 def is_name(given: str) -> bool:

@@ -15,7 +15,7 @@ import trqam_jax
 from agents.policy import arrays_of
 from experiments.analysis import policy_card
 from experiments.analysis.rows import Run, read_run
-from experiments.config import declared, online_settings
+from experiments.config import check_stored, declared, online_settings
 from experiments.row_format import BC_PREFIX, DIVERGED, PHASES
 from experiments.training import policies_by_name
 from experiments.training.replica import Replica, agent_config, replicas_of, spec_of
@@ -25,7 +25,7 @@ from trqam_jax import checkpoint, policy_files
 from trqam_jax.checkpoint import Checkpoints
 from trqam_jax.errors import UserError, suggest
 from trqam_jax.files import read_json
-from trqam_jax.policy import FlowSizes, flow_manifest
+from trqam_jax.policy import MAX_FLOW_STEPS, FlowSizes, flow_manifest
 from trqam_jax.policy_files import AGENT, Manifest, Noise
 from trqam_jax.scaling import Scaling
 
@@ -48,11 +48,12 @@ def export(source: pathlib.Path, out: pathlib.Path, choice: Choice) -> Manifest:
         return _export_bc(source, out, choice)
     config = read_json(source / "config.json", ("agent_name", "env", "agent", "protocol", "tasks", "run", "bc"))
     config.pop("notes", None)  # whose keys have dots
+    check_stored(source / "config.json", config)
     if source.name.startswith(f"{BC_PREFIX}-"):
         return _export_bc(source / "checkpoints" / str(config["bc"]["steps"]), out, choice)
     if config["agent_name"] == "bc":
         place = _evaluated_bc(source, config)
-        results = policy_card.results(read_run(source), "bc", checkpoint.read_meta(place, checkpoint.POLICY)["steps"])
+        results = policy_card.results(read_run(source), "bc", checkpoint.read_policy_meta(place)["steps"])
         return _export_bc(place, out, choice, results)
     return _export_run(source, config, out, choice)
 
@@ -156,7 +157,7 @@ def _export_bc(
 ) -> Manifest:
     if choice.task is not None or choice.variant is not None:
         raise UserError(f"{place}: a BC policy is the same for all tasks; leave out --task and --variant")
-    meta = checkpoint.read_meta(place, checkpoint.POLICY)
+    meta = checkpoint.read_policy_meta(place)
     stage = _stage_config(place)
     name = choice.env or meta.get("env") or ""
     if not name:
@@ -165,7 +166,11 @@ def _export_bc(
     index = _policy_index(place, meta, choice.seed)
     velocity = checkpoint.load(place, checkpoint.stored_shapes(place))
     usual = agents.SHARED["flow_steps"].default
-    flow_steps = choice.flow_steps or stage.get("agent", {}).get("flow_steps", usual)
+    flow_steps = stage.get("agent", {}).get("flow_steps", usual) if choice.flow_steps is None else choice.flow_steps
+    if type(flow_steps) is not int or not 1 <= flow_steps <= MAX_FLOW_STEPS:
+        raise UserError(
+            f"{place}: Euler steps are {flow_steps!r:.40}, expected 1 to {MAX_FLOW_STEPS}; --flow_steps=N sets them"
+        )
     about = {
         **_about(domain, stage.get("protocol", "")),
         "steps": meta["steps"],
@@ -197,9 +202,12 @@ def _stage_config(place: pathlib.Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error})") from error
-    return content if isinstance(content, dict) and content.get("agent_name") == "bc" else {}
+    is_stage = (
+        isinstance(content, dict) and content.get("agent_name") == "bc" and isinstance(content.get("agent"), dict)
+    )
+    return content if is_stage else {}
 
 
 def _policy_index(place: pathlib.Path, meta: Mapping[str, Any], seed: int | None) -> int:

@@ -44,7 +44,7 @@ def save(
 def load(place: pathlib.Path, config: ConfigDict, domain: envs.Domain, replicas: list[Replica]) -> Pretrained:
     """The policies at `place`, each replica's own. UserError if they are damaged, or others than the run needs."""
     try:
-        meta = checkpoint.read_meta(place, checkpoint.POLICY)
+        meta = checkpoint.read_policy_meta(place)
         shapes = replica_shapes(*create_args("bc", BC.config(config), domain, meta["seeds"]))
         velocity = checkpoint.load(place, shapes.train.params["actor"])
     except checkpoint.Damaged as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.config import declared
+from experiments.config import check_stored, declared
 from experiments.row_format import aside, flatten
 from experiments.training import lock
 from experiments.training.stages import Stage
@@ -39,6 +39,7 @@ def _is_finished(folder: pathlib.Path, stage: Stage, config: ConfigDict) -> bool
     done = (folder / "DONE").exists()
     try:
         stored = read_json(folder / "config.json", tuple(config.keys()))
+        check_stored(folder / "config.json", stored)
     except UserError as error:
         if not done and not any(folder.glob("checkpoints/*")):
             return False  # it got no further than that: there is nothing to lose

@@ -71,5 +71,5 @@ def test_both_start_from_the_same_networks():
 
 
 def test_an_odd_number_of_features_is_refused():
-    with pytest.raises(UserError, match="time_dim is 7, expected an even number"):
+    with pytest.raises(UserError, match="time_dim is 7, expected a multiple of 2"):
         tiny.agent("dac", time_dim=7)

@@ -72,6 +72,18 @@ def test_the_digest_of_version_0_1():
     assert FINE_TUNING.digest(resolve(overrides={"agent.actor_hidden_dims": "8,8"})) != FINE_TUNING.digest(resolve())
 
 
+def test_a_setting_that_the_method_does_not_use_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "given", lambda: {"env": "cube-single", "protocol": "quick"})
+    config = cli.resolve("qsm", ["main.py", "--config.agent.best_of_n=4", "--config.agent.tau=0.1"])
+    assert (config.agent.best_of_n, config.agent.tau) == (4, 0.1)  # runs of earlier versions go on
+    assert capsys.readouterr().err == "warning: --config.agent.best_of_n=4: qsm does not use this setting\n"
+
+
+def test_an_odd_number_of_features_is_refused_at_once():
+    with pytest.raises(UserError, match="time_dim is 7, expected a multiple of 2"):
+        resolve(agent="dac", overrides={"agent.time_dim": "7"})
+
+
 def test_it_is_locked():
     with pytest.raises((AttributeError, KeyError)):
         resolve().agent.kl_budgt = 1.0
@@ -108,6 +120,8 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"run.mirrors": "'wand'"}}, ["Did you mean 'wandb'"]),
         ({"overrides": {"env": "scene"}}, ["--env"]),
         ({"overrides": {"run.seeds": "1,1"}}, ["--seeds"]),
+        ({"overrides": {"agent.hidden_dims": f"8,{10**20}"}}, ["hidden_dims is (8, 1", "up to 4294967295"]),
+        ({"overrides": {"train.batch_size": "1e300"}}, ["batch_size is 1", "at most 4294967295"]),
         ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
         ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
         ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 0"]),

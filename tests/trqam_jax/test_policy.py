@@ -107,7 +107,8 @@ def refusal(folder):
 
 def change(folder, **fields):
     path = folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({**content, "checksum": policy_files.checksum(content)}))
 
 
 def replace_arrays(folder, content):
@@ -173,6 +174,23 @@ def test_what_policy_json_may_not_say(folder, fields, named):
 def test_what_is_no_json(folder, content):
     (folder / MANIFEST).write_bytes(content)
     assert MANIFEST in refusal(folder)
+
+
+def test_damage_to_policy_json_is_noticed(folder):
+    """It holds where the noise comes from: with another digit the policy would act otherwise."""
+    path = folder / MANIFEST
+    text = path.read_text()
+    path.write_text(text.replace('"step": 40', '"step": 41'))
+    assert "checksum" in refusal(folder)
+    content = json.loads(text)
+    del content["checksum"]  # as earlier versions wrote it
+    path.write_text(json.dumps(content))
+    assert load(folder).spec == SPEC
+
+
+@pytest.mark.parametrize("name", ["hf://a/b", "hf:a/b", "HUB:a/b", " hub:a/b", "https://huggingface.co/a/b"])
+def test_other_spellings_of_the_hub_are_no_paths(name):
+    assert "hub:owner/name" in refusal(name)
 
 
 def test_another_kind_says_who_loads_it(folder):

@@ -69,8 +69,11 @@ def updates_of(path: pathlib.Path, tree: Any) -> int:
     """Updates behind a checkpoint: the number in params_300000.pkl, or else the released counter, which starts at 1."""
     if match := re.search(r"_(\d+)\.\w+$", path.name):
         return int(match[1])
-    step = np.asarray(tree["agent"]["network"].get("step"))
-    return int(step) - 1 if step.dtype.kind in "iu" and step.ndim == 0 else 0
+    step = tree["agent"]["network"].get("step")
+    whole = type(step) is int or (
+        isinstance(step, (np.ndarray, np.generic)) and step.dtype.kind in "iu" and not step.ndim
+    )
+    return max(int(step) - 1, 0) if whole else 0
 
 
 def import_checkpoint(

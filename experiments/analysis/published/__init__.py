@@ -14,6 +14,7 @@ from trqam_jax.errors import UserError
 #: used an earlier one's protocol.
 PAPER, RERUN, RQL_PAPER = "published", "third-party rerun", "published, RQL paper"
 UNKNOWN = "?"  # in the files
+FOLDER = pathlib.Path(__file__).parent
 
 
 class Publication(NamedTuple):
@@ -49,9 +50,23 @@ def published_rows(name: str) -> list[dict[str, str]]:
 
     n_seeds may be UNKNOWN, the deviation also empty, where a paper gives none.
     """
-    path = pathlib.Path(__file__).parent / f"{name}.csv"
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+    path = FOLDER / f"{name}.csv"
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+        for row in rows:
+            _check(row)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); get this file of the checkout again") from error
+    return rows
+
+
+def _check(row: dict[str, str]) -> None:
+    """KeyError or ValueError unless the row has what is read of it."""
+    _ = row["method"], int(row["step"])
+    if row["scope"] != ALL:
+        _cells(row)
+    float(row["mean_percent"])
 
 
 def published(name: str, step: int) -> list[Results]:
@@ -88,8 +103,9 @@ def _cell(row: dict[str, str], tasks: int) -> Cell:
 def differing_alls(name: str, step: int, rows: Iterable[Results]) -> list[str]:
     """Where the paper's own "all", rounded, is another number than the convention's: "DAC 36.49"."""
     own = {r["method"]: r["mean_percent"] for r in published_rows(name) if r["scope"] == ALL and int(r["step"]) == step}
+    complete = [row for row in with_alls(rows) if row.method in own and row.cells[ALL].mean is not None]
     return [
         f"{row.method} {own[row.method]}"
-        for row in with_alls(rows)
-        if row.method in own and rounded(float(own[row.method])) != row.cells[ALL].percent
+        for row in complete
+        if rounded(float(own[row.method])) != row.cells[ALL].percent
     ]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import pathlib
+import re
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -28,8 +29,12 @@ def page(data: dict[str, Any]) -> str:
 
 
 def as_json(data: dict[str, Any]) -> str:
-    """For a script element of type application/json: no `<`, so nothing in it ends the element or begins a comment."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    """For a script element of type application/json: no `<`, so nothing in it ends the element or begins a comment.
+
+    Escaped, too: halves of letters, as which bytes of folders' names are read that are no text.
+    """
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return re.sub("[<\ud800-\udfff]", lambda letter: f"\\u{ord(letter[0]):04x}", text)
 
 
 def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:

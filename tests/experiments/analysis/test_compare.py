@@ -143,7 +143,7 @@ def test_an_agents_own_setting_reaches_those_that_have_it():
     )
     assert configs[0].agent.kl_budget == 0.7
     assert [config.agent.rho for config in configs] == [0.3, 0.3]
-    with pytest.raises(UserError, match="none of trqam, fql has this setting"):
+    with pytest.raises(UserError, match="none of trqam, fql uses this setting"):
         compare.configurations(["trqam", "fql"], ["compare", "--config.agent.kappa=0.7"])
     with pytest.raises(UserError, match=r"kl_budget=0.5,1.0: expected one value; sweep.py"):
         compare.configurations(["trqam", "fql"], ["compare", "--config.agent.kl_budget=0.5,1"])

@@ -119,6 +119,7 @@ def test_a_named_policy_is_at_one_commit_in_all_jobs_and_stays_there(given, monk
         ({"overrides": {"agent.kl_budget": "1,2,1"}, "max_replicas": 2}, ["kl_budget=1.0,2.0,1.0", "twice"]),
         ({"overrides": {"eval.interval": "1,2"}}, ["eval.interval=2 and trqam/cube-single/eval.interval=1"]),
         ({"flags": {"kl_budget_online": 1.0}, "agents": ["fql"]}, ["online.kl_budget", "none of fql"]),
+        ({"overrides": {"agent.best_of_n": "4"}, "agents": ["qsm", "dac"]}, ["agent.best_of_n", "none of qsm, dac"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
         ({"flags": {"resume": "never"}}, ["--resume=never"]),
     ],

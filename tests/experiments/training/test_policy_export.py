@@ -22,7 +22,7 @@ from experiments import policy as command
 from experiments.training.replica import make_replicas, replicas_of
 from experiments.training.run import run
 from experiments.training.scaled import keep_scaling
-from trqam_jax import checkpoint
+from trqam_jax import checkpoint, policy_files
 from trqam_jax import policy as flow
 from trqam_jax.checkpoint import Checkpoints, Place
 from trqam_jax.evaluation import policy as chunks_of
@@ -174,7 +174,8 @@ def test_what_a_stranger_may_not_say_of_an_agent(tmp_path):
         ({"settings": {**content["settings"], "hidden_dims": [8, {"a": 1}]}}, "hidden_dims"),
         ({"settings": {**content["settings"], "hidden_dims": [8, 8, 8]}}, "Dense_"),
     ):
-        (out / MANIFEST).write_text(json.dumps(content | fields))
+        changed = content | fields
+        (out / MANIFEST).write_text(json.dumps({**changed, "checksum": policy_files.checksum(changed)}))
         with pytest.raises(ValueError, match=named) as refused:
             load(out)
         assert "\n" not in str(refused.value)
