@@ -22,9 +22,10 @@ _MOVES = {
     "parameter", "constant", "bitcast", "copy", "copy-start", "transpose", "slice", "concatenate", "broadcast",
     "reshape", "tuple", "pad",
 }  # fmt: skip
-_RANDOM = re.compile(r"\bjit\(_(?:normal|uniform|randint|gumbel|truncated_normal|threefry|random)|threefry|random_bits")
-#: What wraps a function's name in JAX's name of an operation.
-_WRAPPERS = re.compile(r"\b(?:vmap|closed_call|checkpoint|remat)\b[()]*/?")
+_RANDOM = re.compile(r"\bjit_(?:normal|uniform|randint|gumbel|truncated_normal)\b|threefry|random_bits")
+#: What transformations that change no mathematics add to JAX's name of an operation, and the parentheses of all.
+_WRAPPERS = re.compile(r"\bvmap\b|\b(?:closed_call|checkpoint|remat)/|[()]")
+_BODY = re.compile(r"^jitrun_updates/while/body/+")
 
 
 @dataclasses.dataclass
@@ -175,7 +176,7 @@ def classify(instruction: Instruction, program: Program) -> str:
         return "copy"
     if any(_RANDOM.search(path) for path in paths):
         return "random"
-    if "jit(_where)/select_n" in paths:
+    if "jit_where/select_n" in paths:
         return "state"
     if "tanh" in codes:
         return "activation"
@@ -190,8 +191,9 @@ def classify(instruction: Instruction, program: Program) -> str:
 
 
 def _path(instruction: Instruction) -> str:
-    """JAX's name for it within the loop over updates, without what transformations add."""
-    return _WRAPPERS.sub("", instruction.op_name).removeprefix("jit(run_updates)/while/body/")
+    """JAX's name for it within the loop over updates, the same for one replica and for several: "jit_where/select_n"
+    for what is called "jit(run_updates)/while/body/vmap(jit(_where))/select_n"."""
+    return _BODY.sub("", _WRAPPERS.sub("", instruction.op_name))
 
 
 def precision(instruction: Instruction, program: Program, code: str | None) -> str:
@@ -258,11 +260,12 @@ def read_folder(folder: pathlib.Path) -> tuple[list[Thunk], dict[int, str], Prog
     """What XLA dumped of one program: what `account` takes."""
 
     def text(pattern: str) -> str:
-        (path,) = folder.glob(pattern)
-        return path.read_text()
+        paths = list(folder.glob(pattern))
+        if len(paths) != 1:
+            raise ValueError(f"XLA left {len(paths)} files {pattern} in {folder}, where one was expected")
+        return paths[0].read_text()
 
-    passes = "after_thunk_passes" if list(folder.glob("*.thunk_sequence_after_thunk_passes.txt")) else ""
-    listing = text(f"*.thunk_sequence_{passes}.txt" if passes else "*.thunk_sequence.txt")
+    listing = text("*.thunk_sequence_after_thunk_passes.txt")
     codes = [path.read_text() for path in folder.glob("*.ptx")]
     program = Program(text("*gpu_after_optimizations.txt"))
     return read_thunks(listing), read_names(text("*.thunk_metadata.txt")), program, read_kernels(codes)

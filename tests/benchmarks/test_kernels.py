@@ -38,7 +38,7 @@ HloModule jit_run_updates, is_scheduled=true
 %adam (old: f32[512]) -> f32[512] {{
   %old = f32[512]{{0}} parameter(0)
   %root = f32[512]{{0}} sqrt(%old), metadata={{op_name="{BODY}/vmap()/sqrt"}}
-  ROOT %kept = f32[512]{{0}} select(%root, %root, %old), metadata={{op_name="{BODY}/vmap()/jit(_where)/select_n"}}
+  ROOT %kept = f32[512]{{0}} select(%root, %root, %old), metadata={{op_name="{BODY}/vmap(jit(_where))/select_n"}}
 }}
 
 %gelu (sums: f32[4,256,512]) -> f32[256,512] {{
@@ -255,6 +255,11 @@ ENTRY %main (a: f32[8,4]) -> f32[8,8] {
 
 def test_precision_of_a_tpus_products():
     assert hlo.tpu_precision(TPU) == {"bf16": 2, "bf16x6": 1, "tf32_tf32_f32": 1}
+
+
+def test_a_folder_without_xlas_files(tmp_path):
+    with pytest.raises(ValueError, match=r"XLA left 0 files \*\.thunk_sequence"):
+        gpu_program.read_folder(tmp_path)
 
 
 def row(**values):
