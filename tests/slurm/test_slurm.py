@@ -63,7 +63,7 @@ def test_a_preempted_job_is_requeued_and_leaves_the_rows_of_one_that_was_not(slu
     places = [f"--out_dir={tmp_path}", f"--dataset_dir={tmp_path / 'data'}"]
     print(sweep(*TINY, *places, "--group=slurm", "--engine=slurm", "--slurm=time=30"))
     one = manifest.read(manifest.folder_of(str(tmp_path), "slurm"))
-    wait_for(lambda: list((tmp_path / "slurm").glob("cube-single/trqam-*/train.csv")), 240)
+    wait_for(lambda: list((tmp_path / "slurm").glob("cube-single/trqam-*/train.csv")), 1200)
     preempting = ask("sbatch", "--parsable", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 1")
     wait_for(lambda: not ask("squeue", "--noheader", f"--jobs={preempting.strip()}"), 300)
     wait_for(lambda: set(kinds(one).values()) == {"done"}, 1500)
