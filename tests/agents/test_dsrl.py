@@ -33,6 +33,10 @@ def test_one_update():
     golden.check_one_update(DSRL, "dsrl")
 
 
+def test_one_update_for_a_gpu():
+    golden.check_one_update_for_a_gpu(DSRL, "dsrl")
+
+
 def test_gradients():
     golden.check_gradients(DSRL, "dsrl")
 
