@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from golden_vectors import Case, Vectors
 
+from benchmarks.kill import conditions
 from experiments.settings import PRECISIONS
 from trqam_jax.backend import compiler_options, compiling_for, matmul_precision, target_platform
 
@@ -136,3 +137,21 @@ def test_the_target_platform_is_the_device_or_what_is_compiled_for():
         assert target_platform() == "gpu"
         assert compiler_options() == {}
     assert target_platform() == "cpu"
+
+
+@pytest.mark.skipif(bool(conditions.allowed()), reason=conditions.allowed())
+def test_too_few_threads_are_said_before_xla_ends_the_process():
+    code = """
+import resource, sys
+from benchmarks.kill import conditions
+from trqam_jax import backend
+from trqam_jax.errors import UserError
+conditions.limit_processes(8, 61234)
+try:
+    backend.prepare_process()
+except UserError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("can't start new thread; this user has as many processes")
