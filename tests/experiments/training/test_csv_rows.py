@@ -1,5 +1,8 @@
 """Tables survive a full disk and a kill in mid-write."""
 
+import errno
+import os
+import pathlib
 import resource
 
 import pytest
@@ -63,3 +66,15 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
     with pytest.raises(UserError, match="line 3 is damaged"):
         cut_csv(path, lambda row: True, 2)
     assert cut_csv(tmp_path / "none.csv", lambda row: True, 2) == []
+
+
+def test_a_table_that_the_disk_does_not_give_is_named(tmp_path, monkeypatch):
+    path = table(tmp_path / "t.csv", [1])
+
+    def broken(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # as read() raises it: without a name
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", broken)
+    for read in (lambda: cut_csv(path, lambda _: True, 2), lambda: table(path, [2])):
+        with pytest.raises(UserError, match=rf"{path}: cannot be read \(Input/output error\)"):
+            read()
