@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import re
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import jax
 
-from trqam_jax.errors import DeviceFailed, UserError
+from trqam_jax.errors import DeviceFailed, UserError, start_thread
 from trqam_jax.files import cache_folder, check_room, sha256
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -132,9 +133,21 @@ def compiler_options(replicas: int | None = None) -> dict[str, Any]:
 
 def prepare_process() -> None:
     """For the main thread of a process that trains, to call when all is imported and before anything is computed."""
+    check_threads(16 + 6 * (os.cpu_count() or 1))  # 28 were counted on two processors
     keep_freed_memory()
     find_devices()
     gc.freeze()  # while programs are traced, collections would look through all that the imports made
+
+
+def check_threads(count: int) -> None:
+    """UserError unless the system lets this process have so many more: where it does not, XLA ends the process."""
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            start_thread(thread)
+    finally:
+        end.set()
 
 
 def find_devices() -> None:

@@ -44,8 +44,10 @@ def save(path: pathlib.Path, tree: Any, meta: Mapping[str, Any]) -> None:
         temporary.mkdir(parents=True)
         # Orbax finds that out as well, but says it in a hundred lines of its threads' tracebacks.
         check_room(temporary, sum(x.nbytes for x in jax.tree.leaves(tree)))
-        with _plain(temporary) as folder, _without_tracebacks(), ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder / TREE, tree)
+        # Not the asynchronous one: its threads wait five minutes for a folder that cannot be made.
+        checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        with _plain(temporary) as folder, _without_tracebacks(), checkpointer:
+            checkpointer.save(folder / TREE, args=ocp.args.StandardSave(tree))
         differences = _differences(_stored(temporary), tree, ())
         if differences:
             raise ValueError(f"what was written reads as something else: {differences[0]}")
@@ -277,18 +279,24 @@ def _errno(error: Exception) -> int | None:
     return int(match[1]) if match else None
 
 
+def _not_orbaxs(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname or record.levelno < logging.ERROR
+
+
 @contextlib.contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """In here orbax's threads do not print what they raise: it is raised here as well, and one line says it."""
+    """In here, and for good after an error, orbax's threads do not print what they raise: `save` says it in one line.
+
+    Of a save that failed they go on for a while, and find that nobody waits for them.
+    """
     logger, hook = logging.getLogger("absl"), sys.excepthook
-    silent = lambda record: record.levelno < logging.ERROR
-    logger.addFilter(silent)
-    sys.excepthook = lambda *_: None
-    try:
-        yield
-    finally:
-        logger.removeFilter(silent)
-        sys.excepthook = hook
+    logger.addFilter(_not_orbaxs)
+    sys.excepthook = lambda kind, error, trace: (
+        None if str(error) == "Event loop is closed" else hook(kind, error, trace)
+    )
+    yield
+    logger.removeFilter(_not_orbaxs)
+    sys.excepthook = hook
 
 
 @contextlib.contextmanager

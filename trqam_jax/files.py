@@ -92,6 +92,15 @@ def append(path: pathlib.Path, data: bytes) -> None:
             raise
 
 
+def read_bytes(path: pathlib.Path) -> bytes:
+    """A file's content; a UserError that names it where the disk does not give it, of which the system's error may not
+    say."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); start the same command again") from error
+
+
 def read_json(path: pathlib.Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """An object with at least these keys; a UserError if the file is missing or damaged."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trqam_jax.errors import UserError
-from trqam_jax.files import append, write_text
+from trqam_jax.files import append, read_bytes, write_text
 
 
 class CsvWriter:
@@ -17,7 +17,7 @@ class CsvWriter:
         self._path, self._columns = path, columns
         if not path.exists():
             write_text(path, ",".join(columns) + "\n")
-        found = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
+        found = read_bytes(path).decode(errors="replace").partition("\n")[0].split(",")
         if found != columns:
             raise UserError(f"{path}: has the columns {', '.join(found)}, not {', '.join(columns)}; move it away")
 
@@ -35,7 +35,8 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
     if not path.exists():
         return []
     # No value holds a line break, so a line is a row.
-    header, *lines = path.read_bytes().decode(errors="replace").split("\n")[:-1] or [""]
+    content = read_bytes(path)
+    header, *lines = content.decode(errors="replace").split("\n")[:-1] or [""]
     columns = header.split(",")
     rows = list(csv.DictReader(lines, columns))
     whole = len(rows) - len(rows) % group
@@ -48,7 +49,7 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
         raise UserError(f"{path}: damaged, {error} in its columns {header!r:.200}; move it away or mend it") from error
     if not header:
         path.unlink()
-    elif len(kept) < len(lines) or not path.read_bytes().endswith(b"\n"):
+    elif len(kept) < len(lines) or not content.endswith(b"\n"):
         write_text(path, "".join(f"{line}\n" for line in [header, *(line for line, _ in kept)]))
     return [row for _, row in kept]
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.kill import conditions
 from trqam_jax.backend import compiler_options, compiling_for, target_platform
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -143,3 +144,21 @@ def test_options_for_a_gpu_are_the_users_to_name(monkeypatch):
         assert set(compiler_options(replicas=1)) == left
     with compiling_for("tpu"):
         assert not compiler_options(replicas=1)
+
+
+@pytest.mark.skipif(bool(conditions.allowed()), reason=conditions.allowed())
+def test_too_few_threads_are_said_before_xla_ends_the_process():
+    code = """
+import resource, sys
+from benchmarks.kill import conditions
+from trqam_jax import backend
+from trqam_jax.errors import UserError
+conditions.limit_processes(8, 61234)
+try:
+    backend.prepare_process()
+except UserError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("can't start new thread; this user has as many processes")

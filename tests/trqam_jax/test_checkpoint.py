@@ -7,6 +7,7 @@ import os
 import pathlib
 import resource
 import shutil
+import threading
 
 import chex
 import flax.struct
@@ -236,6 +237,20 @@ def test_what_fails_in_the_middle_of_saving_is_one_line(two, tmp_path, monkeypat
     assert "Traceback" not in "".join(capfd.readouterr())
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
+
+
+def test_a_folder_that_cannot_be_made_leaves_no_thread_that_waits_for_it(tmp_path, monkeypatch):
+    make, before = os.mkdir, set(threading.enumerate())
+
+    def refuse(path, *arguments, **options):
+        if "orbax" in str(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(UserError, match=r"\(Read-only file system\); what was written before is intact; mend that"):
+        saved(tmp_path, ("offline", 11))
+    assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
 
 
 def test_policies_have_the_fingerprint_of_their_content(tmp_path):

@@ -1,5 +1,8 @@
 """Tables survive a full disk and a kill in mid-write."""
 
+import errno
+import os
+import pathlib
 import resource
 
 import pytest
@@ -76,3 +79,15 @@ def test_the_last_rows_are_those_at_the_end_of_the_file(tmp_path, most):
     path.write_text(path.read_text() + '7,"x=')
     # What is half written takes room, and so may cost a row.
     assert last_rows(path, most + len('7,"x=')) in (whole[20 - fitting :], whole[20 - max(0, fitting - 1) :])
+
+
+def test_a_table_that_the_disk_does_not_give_is_named(tmp_path, monkeypatch):
+    path = table(tmp_path / "t.csv", [1])
+
+    def broken(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # as read() raises it: without a name
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", broken)
+    for read in (lambda: cut_csv(path, lambda _: True, 2), lambda: table(path, [2])):
+        with pytest.raises(UserError, match=rf"{path}: cannot be read \(Input/output error\)"):
+            read()
