@@ -1,10 +1,8 @@
 """The update's program compiled for a device that is not here: an NVIDIA H100, a TPU v5e."""
 
-import contextlib
 import importlib.util
 import pathlib
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -80,35 +78,15 @@ def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compi
     sharding = SingleDeviceSharding(device(request.platform))
     with backend.compiling_for(request.platform), backend.matmul_precision(request.precision):
         own, dataset, sampling = _arguments(request)
-        options = backend.compiler_options()
+        options = backend.compiler_options(request.replicas)
         files = {"xla_dump_to": str(dump), "xla_dump_hlo_module_re": ".*run_updates.*"} if dump else {}
-        with (
-            mock.patch.object(replicas, "shardings", return_value=(sharding, sharding)),
-            mock.patch.object(backend, "compiler_options", return_value={**options, **files}),
-            _timed(jax.stages.Lowered, "compile") as spent,
-        ):
-            start = time.perf_counter()
-            program = replicas._compile(own, dataset, sampling, request.replicas)
-            whole = time.perf_counter() - start
-    (seconds, processor_seconds) = spent
-    return Compiled(program, options, whole - seconds, seconds, processor_seconds)
-
-
-@contextlib.contextmanager
-def _timed(owner: Any, name: str) -> Iterator[list[float]]:
-    """What the calls of a method take: [seconds, seconds of the processor], once it has been called."""
-    spent, method = [0.0, 0.0], getattr(owner, name)
-
-    def timed(*given: Any, **named: Any) -> Any:
-        start, processor = time.perf_counter(), time.process_time()
-        try:
-            return method(*given, **named)
-        finally:
-            spent[0] += time.perf_counter() - start
-            spent[1] += time.process_time() - processor
-
-    with mock.patch.object(owner, name, timed):
-        yield spent
+        start = time.perf_counter()
+        with mock.patch.object(replicas, "shardings", return_value=(sharding, sharding)):
+            lowered = replicas._lower(own, dataset, sampling, request.replicas)
+        middle, processor = time.perf_counter(), time.process_time()
+        program = lowered.compile({**options, **files})
+        seconds, processor_seconds = time.perf_counter() - middle, time.process_time() - processor
+    return Compiled(program, options, middle - start, seconds, processor_seconds)
 
 
 def _arguments(request: Request) -> tuple[Any, Any, SamplingConfig]:
