@@ -1,6 +1,5 @@
 """The update's program compiled for a device that is not here: an NVIDIA H100, a TPU v5e."""
 
-import importlib.util
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -8,23 +7,18 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
 
 import agents
+from benchmarks import targets
 from trqam_jax import backend, replicas
 from trqam_jax.agent import AbstractAgent
 from trqam_jax.data import Dataset
-from trqam_jax.errors import UserError
 from trqam_jax.replay import Replay
 from trqam_jax.streams import stack_streams
 from trqam_jax.types import Spec
 from trqam_jax.update_loop import ReplicaData, SamplingConfig, zero_totals
 
-#: What an environment for this has beside the locked packages (`make kernels`).
-PLUGINS = {"gpu": "jax_cuda12_plugin", "tpu": "libtpu"}
-#: The H100 as XLA describes the card to itself (SXM, 80 GB; CUDA 12.8, driver 580).
-_H100 = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
+TARGETS = {"gpu": "h100", "tpu": "v5e"}  # by platform, as benchmarks.targets calls them
 ROWS, EPISODE = 20_000, 500  # of the dataset, and of the replay online
 
 
@@ -51,32 +45,13 @@ class Compiled(NamedTuple):
     processor_seconds: float  # of all cores
 
 
-def check_installed(platform: str) -> None:
-    """UserError where what compiles for a platform is missing."""
-    if importlib.util.find_spec(PLUGINS[platform]) is None:
-        raise UserError(
-            f"{PLUGINS[platform]} is not installed, without which nothing compiles for a {platform}; `make kernels` "
-            "makes an environment that has it"
-        )
-
-
-def device(platform: str) -> Any:
-    """One of the target's, as JAX knows it. UserError where what compiles for it is not installed."""
-    check_installed(platform)
-    if platform == "tpu":
-        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices[0]
-    card = _H100.read_text()
-    return topologies.get_topology_desc(platform="cuda", target_config=card, topology="1x1x1").devices[0]
-
-
 def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compiled:
     """The program of a dispatch, as `replicas.Population` compiles it for a pass of all the replicas: of the offline
     phase, or the online one of a method that has no other. Every array is a shape alone.
 
     dump: an empty folder for the files that XLA writes of it.
     """
-    sharding = SingleDeviceSharding(device(request.platform))
-    with backend.compiling_for(request.platform), backend.matmul_precision(request.precision):
+    with targets.compiling(TARGETS[request.platform]) as sharding, backend.matmul_precision(request.precision):
         own, dataset, sampling = _arguments(request)
         options = backend.compiler_options(request.replicas)
         files = {"xla_dump_to": str(dump), "xla_dump_hlo_module_re": ".*run_updates.*"} if dump else {}
@@ -90,7 +65,7 @@ def compile_updates(request: Request, dump: pathlib.Path | None = None) -> Compi
 
 
 def _arguments(request: Request) -> tuple[Any, Any, SamplingConfig]:
-    """What `replicas._compile` takes of it."""
+    """What `replicas._lower` takes of it."""
     agent_class, spec = agents.AGENTS[request.agent], request.spec
     config = agents.make_config(request.agent, hidden_dims=request.hidden_dims, num_critics=request.num_critics)
     streams = stack_streams(list(range(request.replicas)), "online" if agent_class.online_only else "offline")

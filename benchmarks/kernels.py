@@ -24,7 +24,7 @@ import jax
 from absl import app, flags
 
 import agents
-from benchmarks import deviceless, gpu_program, hlo
+from benchmarks import deviceless, gpu_program, hlo, targets
 from benchmarks.update import BATCH, SPEC, in_new_process
 from trqam_jax import console
 from trqam_jax.errors import UserError, suggest
@@ -163,7 +163,10 @@ def write(path: pathlib.Path, rows: Iterable[Row]) -> None:
 def digest_of_code() -> str:
     """Of what a row depends on beside its KEY: the library, the agents, what counts, XLA's flags."""
     root = pathlib.Path(__file__).parents[1]
-    counting = [root / "benchmarks" / name for name in ("deviceless.py", "gpu_program.py", "hlo.py", "h100_sxm.txtpb")]
+    counting = [
+        root / "benchmarks" / name
+        for name in ("deviceless.py", "targets.py", "gpu_program.py", "hlo.py", "devices/h100_sxm.txtpb")
+    ]
     paths = [*sorted((root / "trqam_jax").rglob("*.py")), *sorted((root / "agents").rglob("*.py")), *counting]
     return sha256([*(path.read_bytes() for path in paths), os.environ.get("XLA_FLAGS", "").encode()])[:8]
 
@@ -324,7 +327,7 @@ def run() -> str | None:
     """All rows; what is wrong, if anything is."""
     before = read(pathlib.Path(FLAGS.compare)) if FLAGS.compare else []
     asked, rows = requests(), []
-    deviceless.check_installed(FLAGS.platform)
+    targets.check_is_there(deviceless.TARGETS[FLAGS.platform])
     prepare_environment()
     for row in continued(asked, FLAGS.csv and pathlib.Path(FLAGS.csv), compiled):
         print(line(row), flush=True)
@@ -351,7 +354,7 @@ if __name__ == "__main__":
     FLAGS = flags.FLAGS
     flags.DEFINE_list("agents", ["trqam"], "Algorithms, or all.")
     flags.DEFINE_list("replicas", ["1", "8"], "Numbers of replicas.")
-    flags.DEFINE_enum("platform", "gpu", list(deviceless.PLUGINS), "An NVIDIA H100, or a TPU v5e.")
+    flags.DEFINE_enum("platform", "gpu", list(deviceless.TARGETS), "An NVIDIA H100, or a TPU v5e.")
     flags.DEFINE_list("hidden_dims", ["512"] * 4, "Widths of all networks.")
     flags.DEFINE_integer("num_critics", 10, "Critics of the ensemble.")
     flags.DEFINE_integer("batch_size", BATCH, "Of a minibatch.")

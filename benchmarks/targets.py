@@ -43,13 +43,20 @@ def is_there(name: str) -> bool:
     return importlib.util.find_spec(TARGETS[name].module) is not None
 
 
+def check_is_there(name: str) -> None:
+    """UserError where this environment lacks the target's compiler."""
+    if not is_there(name):
+        raise UserError(
+            f"{name}: its compiler is not installed; pip install {TARGETS[name].package}, or `make kernels`, which makes an "
+            "environment that has it"
+        )
+
+
 @contextlib.contextmanager
 def compiling(name: str) -> Iterator[SingleDeviceSharding]:
     """Programs traced inside take the target's form; arguments with the sharding that is given are compiled for it."""
-    target = TARGETS[name]
-    if not is_there(name):
-        raise UserError(f"{name}: its compiler is not installed; pip install {target.package}")
-    with backend.compiling_for(target.platform):
+    check_is_there(name)
+    with backend.compiling_for(TARGETS[name].platform):
         yield SingleDeviceSharding(_device(name))
 
 
