@@ -47,8 +47,8 @@ def check_is_there(name: str) -> None:
     """UserError where this environment lacks the target's compiler."""
     if not is_there(name):
         raise UserError(
-            f"{name}: its compiler is not installed; pip install {TARGETS[name].package}, or `make kernels`, which makes an "
-            "environment that has it"
+            f"{name}: its compiler is not installed; pip install {TARGETS[name].package}, or `make kernels`, which "
+            "makes an environment that has it"
         )
 
 
