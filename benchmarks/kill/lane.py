@@ -184,7 +184,7 @@ class Lane:
         rows = []
         for event in happened:
             own = event.happened if event.happened.startswith(("NOT", "HANGS")) else ""
-            last_one = event is happened[-1]
+            last_one = event is (ending or happened[-1])
             rows.append(
                 [
                     *event[:3],
