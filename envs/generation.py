@@ -1,5 +1,6 @@
 """Episodes played for datasets, in worker processes or here, and files that say how they were made."""
 
+import errno
 import functools
 import multiprocessing
 import os
@@ -54,7 +55,10 @@ def play_all(
         hint = 'out of memory, or a script without `if __name__ == "__main__":`; workers=1 starts no processes'
         raise GenerationError(f"Generating {title} failed: a worker process died ({hint}).") from error
     except Exception as error:
-        raise GenerationError(f"Generating {title} failed: {type(error).__name__}: {error}") from error
+        hint = ""
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and workers > 1:
+            hint = "; /dev/shm, by which worker processes are told what to do, may be full: workers=1 starts none"
+        raise GenerationError(f"Generating {title} failed: {type(error).__name__}: {error}{hint}") from error
 
 
 def _here(make: Callable[[], Any], collect: Collect, total: int) -> Iterator[Episode]:

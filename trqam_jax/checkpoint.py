@@ -289,14 +289,12 @@ def _without_tracebacks() -> Iterator[None]:
 
     Of a save that failed they go on for a while, and find that nobody waits for them.
     """
-    logger, hook = logging.getLogger("absl"), sys.excepthook
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
     logger.addFilter(_not_orbaxs)
-    sys.excepthook = lambda kind, error, trace: (
-        None if str(error) == "Event loop is closed" else hook(kind, error, trace)
-    )
+    sys.unraisablehook = lambda raised: None if str(raised.exc_value) == "Event loop is closed" else hook(raised)
     yield
     logger.removeFilter(_not_orbaxs)
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

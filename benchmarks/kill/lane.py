@@ -18,7 +18,7 @@ from trqam_jax import console
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
 PATIENCE = 900.0  # seconds for one process
 #: Seconds in which something happens to what has no places of its own; other processes slow it down.
-DURATIONS = {"sweep": 90.0, "generate": 4.0, "download": 0.8}
+DURATIONS = {"sweep": 25.0, "generate": 2.0, "download": 0.8}
 ENDING = 60.0  # seconds that what a process leaves may take to end by itself
 
 
@@ -185,7 +185,7 @@ class Lane:
         rows = []
         for event in happened:
             own = event.happened if event.happened.startswith(("NOT", "HANGS")) else ""
-            last_one = event is happened[-1]
+            last_one = event is (ending or happened[-1])
             rows.append(
                 [
                     *event[:3],

@@ -1,12 +1,14 @@
 """Generated files: made once, whoever else makes them."""
 
 import contextlib
+import errno
 import json
+import os
 
 import pytest
 
 from envs import generation
-from envs.generation import make_once
+from envs.generation import GenerationError, make_once
 from trqam_jax.errors import UserError
 
 SETTINGS = {"generator": "test", "seed": 1, "versions": {"mujoco": "4.0.0"}}
@@ -59,3 +61,15 @@ def test_what_another_process_made_meanwhile_is_taken(paths, monkeypatch):
     make_once(paths, SETTINGS, provenance, make_of(paths, calls))
     assert not calls
     assert provenance(paths[0])["versions"] == {"mujoco": "of the other machine"}
+
+
+def test_a_full_shared_memory_is_named(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(generation, "_in_workers", full)
+    monkeypatch.setattr(generation, "_here", full)
+    with pytest.raises(GenerationError, match=r"a failed: .*No space left.*; /dev/shm, .* workers=1 starts none"):
+        generation.play_all("a", object, object, 3, workers=2, progress=False)
+    with pytest.raises(GenerationError, match=r"No space left on device$"):
+        generation.play_all("a", object, object, 3, workers=1, progress=False)

@@ -1,5 +1,6 @@
 """Damage is noticed, a kill at any moment leaves a checkpoint to go on from, and a full disk harms none."""
 
+import contextlib
 import errno
 import gc
 import logging
@@ -7,7 +8,9 @@ import os
 import pathlib
 import resource
 import shutil
+import sys
 import threading
+import types
 
 import chex
 import flax.struct
@@ -224,19 +227,30 @@ def test_a_full_disk_is_one_clear_error(two, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_fails_in_the_middle_of_saving_is_one_line(two, tmp_path, monkeypatch, capfd, caplog):
     """As a disk that breaks, or is full, after the room on it was checked; orbax's threads would print hundreds."""
-    folder = shutil.copytree(two, tmp_path / "copy")
+    folder, many = shutil.copytree(two, tmp_path / "copy"), {str(n): jnp.ones(9) for n in range(60)}
     monkeypatch.setattr(checkpoint, "check_room", lambda *_: None)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(UserError, match=r"offline-11: .*cannot be written \(File too large\); .*make room"):
-            saved(folder, ("offline", 11))
+            Checkpoints(folder, PHASES).save(Place("offline", 11), many)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     gc.collect()
     assert "Traceback" not in "".join(capfd.readouterr())
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert_holds(Checkpoints(folder, PHASES), Place("offline", 10))
+
+
+def test_what_the_storages_threads_raise_after_a_failed_save_is_not_printed(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: printed.append(str(raised.exc_value)))
+    with contextlib.suppress(OSError), checkpoint._without_tracebacks():
+        raise OSError
+    for words in ("Event loop is closed", "something else"):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(words)))
+    assert printed == ["something else"]
+    logging.getLogger("absl").removeFilter(checkpoint._not_orbaxs)
 
 
 def test_a_folder_that_cannot_be_made_leaves_no_thread_that_waits_for_it(tmp_path, monkeypatch):

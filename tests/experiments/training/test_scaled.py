@@ -87,6 +87,7 @@ def played(place, group, settings):
             starts.append(observations)
         return policy(agents, observations, keys, episodes, decisions)
 
+    watched.lower = policy.lower  # it is compiled ahead
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "policy", watched)
         return run(make_config(place, group, settings)), starts
