@@ -68,18 +68,25 @@ _of_command: dict[str, dict[str, Any]] = {}
 
 def _module(name: str) -> Any:
     """The command's module, with its flags in the table and no other command's."""
-    for other, own in _of_command.items():
-        for flag in own:
-            if other != name and flag in flags.FLAGS:
-                delattr(flags.FLAGS, flag)
-    before = {*flags.FLAGS}
+    for other in ("main", "compare", "sweep"):
+        if other != name and f"experiments.{other}" in sys.modules:
+            for flag in _own_flags(other):
+                if flag in flags.FLAGS:
+                    delattr(flags.FLAGS, flag)
     module = importlib.import_module(f"experiments.{name}")
-    if name not in _of_command:
-        _of_command[name] = {flag: flags.FLAGS[flag] for flag in flags.FLAGS if flag not in before}
+    _own_flags(name)
     for flag, declared in _of_command[name].items():
         if flag not in flags.FLAGS:
             flags.FLAGS[flag] = declared
     return module
+
+
+def _own_flags(name: str) -> dict[str, Any]:
+    """Those that the command's module, which is imported, has declared."""
+    if name not in _of_command:
+        declared = flags.FLAGS.get_flags_for_module(f"experiments.{name}")
+        _of_command[name] = {flag.name: flag for flag in declared}
+    return _of_command[name]
 
 
 @contextlib.contextmanager

@@ -75,9 +75,8 @@ def _figures(runs: pathlib.Path) -> None:
 
 
 def _summary(runs: pathlib.Path) -> None:
-    from experiments.analysis.rows import last_step, read_run
+    from experiments.analysis.rows import read_run
 
-    last_step(runs / "a")
     run = read_run(runs / "a")
     _ = run.train, run.variants
 

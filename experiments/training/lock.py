@@ -30,7 +30,8 @@ def hold(folder: pathlib.Path, *, wait: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            del _checks[folder]
+            if _checks.get(folder) is check:  # another's, where this folder was moved and one made in its place
+                del _checks[folder]
 
 
 def check(folder: pathlib.Path) -> None:

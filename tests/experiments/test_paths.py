@@ -18,6 +18,7 @@ COMMANDS = {
     "experiments.figures": ["~/a", "~/b", "--out=~/x"],
     "experiments.policy": ["export", "~/a", "--out=~/x"],
     "experiments.report": ["~/a", "--out=~/x"],
+    "experiments.small": ["show", "--out=~/x"],
     "experiments.table": ["~/a", "~/b"],
     "envs.ogbench.convert": ["~/a", "--env=cube-double"],
     "trqam_jax.interop.checkpoints": ["~/a", "~/x"],

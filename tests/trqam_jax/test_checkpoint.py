@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import itertools
 import logging
 import os
 import pathlib
@@ -191,14 +192,15 @@ def test_a_kill_at_any_moment_of_saving_leaves_one_to_go_on_from(two, tmp_path, 
 
     for owner, name in ((os, "fsync"), (pathlib.Path, "rename"), (shutil, "rmtree")):
         monkeypatch.setattr(owner, name, fatal(getattr(owner, name)))
-    newest = []
-    for moment in range(1, 100):
-        folder = shutil.copytree(two, tmp_path / str(moment))
+    newest, whole = [], set()
+    for moment, step in itertools.product(range(1, 100), (10, 11)):  # 10 is there already, and replaced
+        folder = shutil.copytree(two, tmp_path / f"{moment}-{step}")
         left = moment
         try:
-            # The odd moments are of a save in the place of one that is there.
-            saved(folder, ("offline", 10 if moment % 2 else 11))
-            break
+            saved(folder, ("offline", step))
+            whole.add(step)
+            if len(whole) == 2:
+                break
         except Killed:
             left = 0
             newest.append(Checkpoints(folder, PHASES).newest().step)

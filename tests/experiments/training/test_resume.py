@@ -334,8 +334,8 @@ def test_a_device_that_fails_leaves_the_last_checkpoint_and_no_other(where, kept
             late = lambda self, step, count: fail() if np.max(step) > 30 else run(self, step, count)
             patch.setattr(replicas.Population, "run", late)
         else:
-            save = ocp.StandardCheckpointer.save
-            patch.setattr(ocp.StandardCheckpointer, "save", after_calls(5, save, fail))
+            save = ocp.Checkpointer.save
+            patch.setattr(ocp.Checkpointer, "save", after_calls(5, save, fail))
         with pytest.raises(DeviceFailed, match="ECC_UNCORRECTABLE"), backend.explained():
             running.run(make())
     folder = FINE_TUNING.folder(locate(make())[0])
