@@ -76,7 +76,10 @@ def trained(made, seeds, plan, per_pass=0):
 
 @pytest.mark.parametrize("per_pass", [1, 2])
 def test_a_plan_from_shapes_is_that_of_the_replicas(per_pass, compiled, monkeypatch):
-    """The update is traced once for a size of passes at most, no program is compiled twice, and no bit changes. Another plan is not used."""
+    """The update is traced once for a size of passes at most, no program is compiled twice, and no bit changes.
+
+    Another plan is not used.
+    """
     step, traces, seeds = agents.AGENTS["bc"].step, [], [3, 4, 5]
     monkeypatch.setattr(agents.AGENTS["bc"], "step", lambda *a: traces.append(1) or step(*a))
     data = tiny.dataset()
