@@ -53,10 +53,9 @@ def test_where_no_device_is_left_the_rest_waits(sweep):
 
 def test_a_job_on_which_devices_fail_is_started_three_times(sweep):
     order(sweep, trqam__cube="broken ")
-    said = run(sweep, [{}, {}])
+    run(sweep, [{}, {}])
     assert [name for name, _ in diary(sweep)].count("trqam/cube") == 3
     assert kinds(sweep) == {**dict.fromkeys(sweep.jobs, "done"), "trqam/cube": "failed"}
-    assert not any("no further job" in line for line in said)
 
 
 def test_so_many_at_a_time_until_a_signal_stops_all_and_the_same_goes_on(sweep):
