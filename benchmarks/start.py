@@ -25,7 +25,6 @@ from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 KINDS = ("released", "cold", "kept", "cloned")
-CLONING = 200  # updates
 
 
 class Row(NamedTuple):
@@ -165,7 +164,7 @@ def measure(kind: str, folder: pathlib.Path, kept: pathlib.Path) -> Row:
             "dataset_dir": folder / "data",
             "dataset_episodes": FLAGS.episodes,
             "out_dir": tempfile.mkdtemp(dir=folder),
-            "bc_steps": CLONING if kind == "cloned" else 0,
+            "bc_steps": FLAGS.cloning_steps if kind == "cloned" else 0,
             "config.agent.hidden_dims": ",".join(widths),
             "config.agent.num_critics": critics,
         }
@@ -224,5 +223,8 @@ if __name__ == "__main__":
     flags.DEFINE_list("hidden_dims", ["512"] * 4, "Widths of all networks.")
     flags.DEFINE_integer("num_critics", 10, "Critics.")
     flags.DEFINE_integer("episodes", 4, "Of data.")
+    flags.DEFINE_integer(
+        "cloning_steps", 1000, "Updates of behaviour cloning in a cloned one; protocols have 5,000 on."
+    )
     flags.DEFINE_string("csv", None, "Where the rows are written.")
     app.run(main)
