@@ -15,6 +15,15 @@ _ONLINE_ONLY: Mapping[str, Any] = {
     "online.start_training": 5_000,
     "online.balanced_sampling": True,
 }
+#: Of the protocols that end within minutes on two cores.
+_FEW_UPDATES: Mapping[str, Any] = {
+    "agent.discount": 0.99,
+    "agent.rho": 0.5,
+    "agent.hidden_dims": SMALL,
+    "agent.num_critics": 2,
+    "agent.learning_rate": 1e-3,
+    "bc.steps": 5_000,
+}
 _SEEDS = tuple(10001 * k for k in range(1, 13))  # 10001, 20002, ..., 120012
 
 
@@ -65,12 +74,7 @@ _PROTOCOLS = (
         "small networks and budgets for a laptop or CI; its numbers are not comparable with any paper's",
         _SEEDS,
         {
-            "agent.discount": 0.99,
-            "agent.rho": 0.5,
-            "agent.hidden_dims": SMALL,
-            "agent.num_critics": 2,
-            "agent.learning_rate": 1e-3,
-            "bc.steps": 5_000,
+            **_FEW_UPDATES,
             "train.offline_steps": 10_000,
             "train.log_interval": 500,
             "eval.interval": 5_000,
@@ -83,12 +87,7 @@ _PROTOCOLS = (
         "the small benchmark's (experiments/small.py), for two cores; its numbers are not comparable with any paper's",
         _SEEDS,
         {
-            "agent.discount": 0.99,
-            "agent.rho": 0.5,
-            "agent.hidden_dims": SMALL,
-            "agent.num_critics": 2,
-            "agent.learning_rate": 1e-3,
-            "bc.steps": 5_000,
+            **_FEW_UPDATES,
             "train.batch_size": 128,
             "train.offline_steps": 6_000,
             "train.log_interval": 500,

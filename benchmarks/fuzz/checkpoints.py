@@ -4,16 +4,14 @@ import contextlib
 import functools
 import json
 import pathlib
-import shutil
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from hypothesis import strategies as st
 
-from benchmarks.fuzz.judge import Fault, Kind, damaged, damages, outcome
+from benchmarks.fuzz.judge import Fault, Kind, copied, damaged, damages, outcome
 from trqam_jax import checkpoint
 from trqam_jax.checkpoint import Checkpoints, Place
 
@@ -36,14 +34,6 @@ def _original() -> pathlib.Path:
     params = {"Dense_0": {"kernel": np.ones((1, 54, 25), np.float32), "bias": np.zeros((1, 25), np.float32)}}
     checkpoint.save_params(folder / "policy", params, {"env": "cube-single", "steps": 7, "seeds": [0]})
     return folder
-
-
-@contextlib.contextmanager
-def _copied() -> Iterator[pathlib.Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / "copy"
-        shutil.copytree(_original(), copy)
-        yield copy
 
 
 def _newest(folder: pathlib.Path) -> tuple[Place, Any] | None:
@@ -73,7 +63,7 @@ def _spoil(path: pathlib.Path, how: str, damage: Any) -> None:
 def _play_file(case: tuple[int, float, str, Any]) -> None:
     """One file of one of the two checkpoints: what is read is the state of one of them, to the bit."""
     which, where, how, damage = case
-    with _copied() as copy:
+    with copied(_original()) as copy:
         root = copy / "run" / f"offline-{PLACES[which].step}"
         files = [path for path in sorted(root.rglob("*")) if path.is_file()]
         _spoil(files[int(where * len(files))], how, damage)
@@ -90,7 +80,7 @@ def _compare(place: Place, tree: Any) -> None:
 
 def _play_policy(case: tuple[float, str, Any]) -> None:
     where, how, damage = case
-    with _copied() as copy:
+    with copied(_original()) as copy:
         files = [path for path in sorted((copy / "policy").rglob("*")) if path.is_file()]
         _spoil(files[int(where * len(files))], how, damage)
         found = outcome(_policy, copy / "policy")
@@ -105,7 +95,7 @@ def _play_export(flags: list[str]) -> None:
     from agents.policy import load
     from experiments import policy as command
 
-    with _copied() as copy:
+    with copied(_original()) as copy:
         found = outcome(command.main, ["export", str(copy / "policy"), f"--out={copy / 'out'}", *flags])
         if found.error is None:
             load(copy / "out")
@@ -125,7 +115,7 @@ def _play_meta(changes: dict[str, Any]) -> None:
     from experiments import policy as command
     from trqam_jax.files import sha256_json
 
-    with _copied() as copy:
+    with copied(_original()) as copy:
         path = copy / "policy" / checkpoint.META
         content = {**json.loads(path.read_text()), **changes}
         content.pop("digest")
@@ -136,7 +126,7 @@ def _play_meta(changes: dict[str, Any]) -> None:
 
 def _play_names(names: list[str]) -> None:
     """Folders beside the checkpoints that are none."""
-    with _copied() as copy:
+    with copied(_original()) as copy:
         for name in names:
             with contextlib.suppress(OSError, ValueError):
                 (copy / "run" / name).mkdir()

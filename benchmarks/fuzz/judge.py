@@ -5,8 +5,11 @@ import faulthandler
 import io
 import logging
 import os
+import pathlib
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -179,3 +182,19 @@ def damaged(data: bytes, damage: tuple[str, float, int]) -> bytes:
     if how == "zeros":
         return data[:place] + bytes(len(data[place : place + 64])) + data[place + 64 :]
     return {"cut": data[:place], "empty": b"", "twice": data + data}.get(how, data)
+
+
+@contextlib.contextmanager
+def copied(original: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A copy of a folder, of the same name, for a case to spoil."""
+    with tempfile.TemporaryDirectory() as parent:
+        copy = pathlib.Path(parent) / original.name
+        shutil.copytree(original, copy)
+        yield copy
+
+
+def one_of(content: dict[str, Any], place: float) -> tuple[dict[str, Any], str]:
+    """A value of a JSON object or of an object in it, as where it stands and its key. place: which, from 0 up to 1."""
+    places = [(content, key) for key in content]
+    places += [(part, key) for part in content.values() if isinstance(part, dict) for key in part]
+    return places[int(place * len(places))]

@@ -1,19 +1,17 @@
 """Exported policies, as strangers may have made them: policy.json and policy.safetensors."""
 
-import contextlib
 import functools
 import json
 import pathlib
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from benchmarks.fuzz.judge import Fault, Kind, damaged, damages, outcome
+from benchmarks.fuzz.judge import Fault, Kind, copied, damaged, damages, one_of, outcome
 from trqam_jax import policy_files
 from trqam_jax.files import sha256_file
 from trqam_jax.policy import flow_arrays, flow_manifest
@@ -42,14 +40,6 @@ def _original() -> pathlib.Path:
     return folder
 
 
-@contextlib.contextmanager
-def _copied() -> Iterator[pathlib.Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / "policy"
-        shutil.copytree(_original(), copy)
-        yield copy
-
-
 def _content(folder: pathlib.Path) -> tuple[Any, ...]:
     """All that decides how the policy acts."""
     from agents.policy import load
@@ -65,7 +55,7 @@ def _content(folder: pathlib.Path) -> tuple[Any, ...]:
 def _play_bytes(case: tuple[str, Any]) -> None:
     """Right is the policy as it was; nothing that is damaged may act otherwise."""
     name, damage = case
-    with _copied() as folder:
+    with copied(_original()) as folder:
         path = folder / name
         path.write_bytes(damaged(path.read_bytes(), damage))
         found = outcome(_content, folder)
@@ -75,7 +65,7 @@ def _play_bytes(case: tuple[str, Any]) -> None:
 
 def _play_file(case: tuple[str, str]) -> None:
     name, how = case
-    with _copied() as folder:
+    with copied(_original()) as folder:
         path = folder / name
         path.unlink()
         if how == "folder":
@@ -98,12 +88,10 @@ VALUES: tuple[Any, ...] = (
 def _play_manifest(case: tuple[float, Any, bool]) -> None:
     """One value of policy.json is another, or gone, its digests right, as a stranger can write it."""
     place, value, unknown = case
-    with _copied() as folder:
+    with copied(_original()) as folder:
         path = folder / MANIFEST
         content = json.loads(path.read_text())
-        places = [(content, key) for key in content]
-        places += [(part, key) for part in content.values() if isinstance(part, dict) for key in part]
-        part, key = places[int(place * len(places))]
+        part, key = one_of(content, place)
         if value == "DELETE":
             del part[key]
         else:
@@ -160,7 +148,7 @@ HEADERS: tuple[Any, ...] = (
 def _play_header(case: tuple[Any, int]) -> None:
     """A header of safetensors, with the digest of the file that it is in."""
     header, length = case
-    with _copied() as folder:
+    with copied(_original()) as folder:
         text = json.dumps(header).encode()
         (folder / ARRAYS).write_bytes(struct.pack("<Q", length or len(text)) + text + bytes(100))
         content = json.loads((folder / MANIFEST).read_text())

@@ -12,13 +12,13 @@ import json
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
 
-from benchmarks.fuzz.judge import Fault, Kind, damaged, damages, outcome
+from benchmarks.fuzz.judge import Fault, Kind, copied, damaged, damages, one_of, outcome
 from benchmarks.fuzz.runs import FILES, write_run
 
 CSVS = ("eval.csv", "train.csv", "times.csv")
@@ -32,14 +32,6 @@ def _original() -> pathlib.Path:
     write_run(folder / "runs/a", agent="trqam")
     write_run(folder / "runs/b", agent="qam")
     return folder / "runs"
-
-
-@contextlib.contextmanager
-def _copied() -> Iterator[pathlib.Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        runs = pathlib.Path(folder) / "runs"
-        shutil.copytree(_original(), runs)
-        yield runs
 
 
 # ---- readers
@@ -127,7 +119,7 @@ READERS: dict[str, Callable[[pathlib.Path], Any]] = {
 
 def _play_bytes(case: tuple[str, Any, str]) -> None:
     name, damage, reader = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         path = runs / "a" / name
         path.write_bytes(damaged(path.read_bytes(), damage))
         outcome(READERS[reader], runs)
@@ -136,7 +128,7 @@ def _play_bytes(case: tuple[str, Any, str]) -> None:
 def _play_file(case: tuple[str, str, str]) -> None:
     """The file is gone, or something that is no file."""
     name, what, reader = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         path = runs / "a" / name
         path.unlink()
         if what == "folder":
@@ -195,7 +187,7 @@ def _rows_of(path: pathlib.Path) -> Rows:
 
 def _play_harmless(case: tuple[str, str]) -> None:
     name, change = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         expected = outcome(_table, runs)
         path = runs / "a" / name
         path.write_bytes(HARMLESS[change](_rows_of(path)).encode())
@@ -206,7 +198,7 @@ def _play_harmless(case: tuple[str, str]) -> None:
 
 def _play_cells(case: tuple[str, float, float, str, str]) -> None:
     name, row, column, cell, reader = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         path = runs / "a" / name
         rows = _rows_of(path)
         line = rows[int(row * len(rows))]
@@ -227,12 +219,10 @@ VALUES: tuple[Any, ...] = (
 def _play_json(case: tuple[str, float, Any, str]) -> None:
     """One value of config.json or versions.json is another one. (None of them is gone: value DELETE.)"""
     name, place, value, reader = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         path = runs / "a" / name
         content = json.loads(path.read_text())
-        places = [(content, key) for key in content]
-        places += [(part, key) for part in content.values() if isinstance(part, dict) for key in part]
-        part, key = places[int(place * len(places))]
+        part, key = one_of(content, place)
         if value == "DELETE":
             del part[key]
         else:
@@ -258,7 +248,7 @@ WHOLE = (
 
 def _play_whole_json(case: tuple[str, str, str]) -> None:
     name, text, reader = case
-    with _copied() as runs:
+    with copied(_original()) as runs:
         (runs / "a" / name).write_text(text)
         outcome(READERS[reader], runs)
 

@@ -52,7 +52,7 @@ class Process:
                 if program is None:
                     os.execv(argv[0], list(argv))
                 _become(program, argv, circumstances)
-            except BaseException:
+            except BaseException:  # a fork must never go on as its parent
                 traceback.print_exc()
                 os._exit(99)
 
@@ -151,7 +151,7 @@ def _become(program: Callable[[Sequence[str]], None], argv: Sequence[str], circu
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
-    except BaseException:
+    except BaseException:  # what ends a process of its own, printed as Python would
         traceback.print_exc()
         status = 1
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]

@@ -198,7 +198,7 @@ def in_a_fork(function: Callable[[], Content]) -> Content:
         with os.fdopen(writer, "w") as file:
             try:
                 file.write(json.dumps(function()))
-            except BaseException:
+            except BaseException:  # told to the parent; a fork must never go on as it
                 file.write(json.dumps({"error": traceback.format_exc()}))
         os._exit(0)
     os.close(writer)
