@@ -2,7 +2,7 @@
 
     python experiments/small.py tune        # four values of each method's settings, two seeds: about an hour
     python experiments/small.py compare     # the best value of each, four other seeds: about an hour
-    python experiments/small.py show        # both tables, and the figures with --out=FOLDER
+    python experiments/small.py show        # their tables, and the figures with --out=FOLDER
 
 A command that was stopped goes on when it is given again; `sweep.py status --group=small-tuning` says how far it is.
 The methods, their values, tasks and seeds stand in experiments/small_benchmark/design.py; the protocol is "small".
@@ -13,12 +13,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from experiments import cli
 from trqam_jax import console
 from trqam_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.analysis.rows import Run
 
 FIGURES = ("curves", "kl")
 
@@ -43,18 +47,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def finished(folder: pathlib.Path) -> "list[Run]":
+    """The group's runs of methods that came to their end; a line names how many did not."""
+    from experiments.analysis.rows import read_runs
+    from experiments.small_benchmark import design
+
+    runs = [run for run in read_runs([folder]) if run.agent in design.METHODS]  # not those that trained BC policies
+    done = [run for run in runs if run.finished]
+    if len(done) < len(runs):
+        print(f"{folder}: {len(runs) - len(done)} of {len(runs)} runs are not finished and left out", file=sys.stderr)
+    return done
+
+
 def show(out_dir: pathlib.Path, out: pathlib.Path | None) -> None:
     """Print the tables of the rows that lie there, and draw the figures."""
     from experiments.analysis import figures
     from experiments.analysis.grid import markdown
-    from experiments.analysis.rows import read_runs
     from experiments.small_benchmark import design, results
 
-    print(markdown(results.tuning_grid(results.tuned(read_runs([out_dir / design.TUNING])))))
+    tuning = finished(out_dir / design.TUNING)
+    print(markdown(results.tuning_grid(results.tuned(tuning))))
+    print(f"\n{markdown(results.trust_region_grid(tuning))}")
     compared = out_dir / design.COMPARISON
     if not compared.exists():
         return
-    runs = [run for run in read_runs([compared]) if run.finished]
+    runs = finished(compared)
     for grid in results.comparison_grids(runs):
         print(f"\n{markdown(grid)}")
     if out is not None:
@@ -68,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "show":
             show(out_dir, arguments.out)
             return 0
-        from experiments.analysis.rows import read_runs
         from experiments.small_benchmark import design, plan, results
         from experiments.sweeps import launch
 
@@ -76,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "tune":
             sweep = plan.tuning(arguments.out_dir, flags)
         else:
-            runs = [run for run in read_runs([out_dir / design.TUNING]) if run.finished]
-            chosen = results.settings(results.choose(results.tuned(runs)))
+            tuned = results.tuned(finished(out_dir / design.TUNING))
+            chosen = results.settings(results.choose(tuned))
             sweep = plan.comparison(arguments.out_dir, flags, chosen)
         return launch.on_this_machine(sweep, arguments.jobs, [])
     except (UserError, OSError, KeyboardInterrupt) as error:

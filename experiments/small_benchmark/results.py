@@ -79,6 +79,32 @@ def _tuned_cell(value: Tuned | None, chosen: Mapping[tuple[str, str], Tuned]) ->
     return Bold(text) if chosen[value.env, value.agent] is value else text
 
 
+def trust_region_grid(runs: Iterable[Run]) -> Grid:
+    """How far from the BC policy each value of the methods that know their path KL ended."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for run in runs:
+        if "path_kl" not in run.train:
+            continue
+        last = run.train[run.train.step == run.train.step.iloc[-1]]
+        for variant, rows in groups(last, "variant"):
+            key = run.agent, variant, run.config["env"]
+            found[key] = [
+                f"{rows[name].mean():.3g}" if name in rows else "" for name in ("path_kl", "lambda", "q_mean")
+            ]
+    envs = [task.env for task in TASKS]
+    body = [
+        [label(agent, {}), variant, *(text for env in envs for text in found.get((agent, variant, env), [""] * 3))]
+        for agent in METHODS
+        for variant in dict.fromkeys(variant for name, variant, _ in found if name == agent)
+    ]
+    columns = [f"{env}: {name}" for env in envs for name in ("path KL", "lambda", "Q")]
+    caption = (
+        "Tuning: path KL to the BC policy, in nats per chunk of actions, lambda, and the critics' mean value of the "
+        "data, over the last updates and the tuning seeds."
+    )
+    return Grid(caption, ["method", "value", *columns], body)
+
+
 def comparison_grids(runs: Sequence[Run]) -> list[Grid]:
     """A table per task, and one over all of them: success, lead of the first method, cost."""
     rows = pd.concat([run.eval.assign(env=run.config["env"]) for run in runs], ignore_index=True)

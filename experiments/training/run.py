@@ -47,10 +47,7 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
     domain, replicas = domain_of(config), replicas_of(config)
     stage = StageRun(FINE_TUNING, config, folder, replicas)
     with contextlib.ExitStack() as stack:
-        # First, because processes start while the data are read.
-        slots = stack.enter_context(make_slots(config, domain, replicas))
-        actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
-        # Then, because programs are compiled while the data are read and a BC policy is trained.
+        # First, because programs are compiled while simulators start, the data are read and a BC policy is trained.
         where = survey(config, path)
         velocity = None  # shapes of the policies that it is to start from; a run under way has them in its parameters
         if stage.start == FRESH and (config.bc.steps or config.bc.checkpoint):
@@ -60,6 +57,9 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             fresh = creation(config.agent_name, config, domain, replicas)
             stage.compile_ahead(fresh.shapes, where.shapes(config))
             load = load_pretrained_ahead(fresh.shapes, velocity) if velocity is not None else None
+        # Then, because they start while the data are read. Earlier they would take processors from the tracing above.
+        slots = stack.enter_context(make_slots(config, domain, replicas))
+        actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
         data = load_data(config, where)
         if actors is not None and data.scaling is not None:
             actors = ScaledActors(actors, data.scaling)

@@ -112,11 +112,42 @@ def test_methods_are_compared_seed_by_seed(compared):
 
 
 def test_what_lies_there_is_shown(compared, capsys, tmp_path):
+    """Of methods, and finished: not the run that trained the BC policies, which has no evaluation."""
     tuning_run(tmp_path / design.TUNING / "a", {"kl_budget=0.1": (0.2, 0.3)})
+    write_run(tmp_path / design.TUNING / "bc-stage", agent="bc")
+    write_run(tmp_path / design.TUNING / "b", agent="qam", done=False)
     small.main(["show", f"--out_dir={tmp_path}"])
-    said = capsys.readouterr().out
-    assert "Tuning: success at the end" in said
-    assert "cube-single, task 2" in said
+    said = capsys.readouterr()
+    assert "Tuning: success at the end" in said.out
+    assert "25.0 (20, 30)" in said.out
+    assert "cube-single, task 2" in said.out
+    assert "1 of 2 runs are not finished and left out" in said.err
+
+
+def test_the_path_kl_and_lambda_of_the_last_rows_are_shown(tmp_path):
+    folder = tuning_run(tmp_path / "a", {"kl_budget=0.1": (0.2, 0.3), "kl_budget=1.0": (0.7, 0.1)})
+    common = {"env": "cube-single", "task": 1, "agent": "trqam", "phase": "offline", "status": "ok"}
+    rows = [
+        {
+            **common,
+            "seed": seed,
+            "step": step,
+            "variant": variant,
+            "path_kl": kl * (1 + seed / 10),
+            "lambda": 2 / kl,
+            "q_mean": -step,
+        }
+        for step in (10, 20)
+        for variant, kl in (("kl_budget=0.1", 0.1 * step / 20), ("kl_budget=1.0", 1.0 * step / 20))
+        for seed in (1, 2)
+    ]
+    CsvWriter(folder / "train.csv", list(rows[0])).write(rows)
+    tuning_run(tmp_path / "b", {"noise_scale=1.0": (0.0, 0.0)}, agent="dsrl")  # it has no path KL
+    body = results.trust_region_grid(read_runs([tmp_path])).body
+    assert [row[:5] for row in body] == [
+        ["TRQAM", "kl_budget=0.1", "0.115", "20", "-20"],
+        ["TRQAM", "kl_budget=1.0", "1.15", "2", "-20"],
+    ]
 
 
 def test_without_a_tuning_there_is_nothing_to_compare(tmp_path):

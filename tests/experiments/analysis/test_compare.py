@@ -1,6 +1,7 @@
 """The paired comparison, and that two methods under one seed really see the same."""
 
 import errno
+import functools
 import os
 import subprocess
 import sys
@@ -41,13 +42,29 @@ def parsed_flags():
     flags.FLAGS.unparse_flags()
 
 
-def first_update(name, streams, policy=None):
-    """Its info, of a replica of each seed; policy: of a BC policy to start from."""
-    source, sampling = ReplicaData(tiny.dataset(), jnp.int32(1)), SamplingConfig(batch_size=64)
-    made = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
-    if policy is not None:
-        made = load_pretrained(made, policy)
-    return jax.jit(jax.vmap(lambda a, s: one_update(a, source, s, jnp.int32(3), sampling)[1]))(made, streams)
+@pytest.fixture(scope="module")
+def program_of():
+    """By method, the program of its first update, compiled once for all tests; it returns the update's info."""
+
+    @functools.cache
+    def program(name):
+        source, sampling = ReplicaData(tiny.dataset(), jnp.int32(1)), SamplingConfig(batch_size=64)
+        return jax.jit(jax.vmap(lambda agent, s: one_update(agent, source, s, jnp.int32(3), sampling)[1]))
+
+    return program
+
+
+@pytest.fixture
+def first_update(program_of):
+    """The info of a method's first update, of a replica of each seed; policy: of a BC policy to start from."""
+
+    def first_update(name, streams, policy=None):
+        made = create_replicas(agents.AGENTS[name], streams.init, tiny.SPEC, tiny.config(name))
+        if policy is not None:
+            made = load_pretrained(made, policy)
+        return program_of(name)(made, streams)
+
+    return first_update
 
 
 @pytest.fixture
@@ -85,7 +102,7 @@ def test_many_agents_have_one_file(tmp_path):
     assert len(read_csv(table)) == len(agents.AGENTS)
 
 
-def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
+def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests, first_update):
     """The first update's flow-matching loss depends on the BC flow, the minibatch and the flow noise alone: it is the
     same number in every method that learns its flow. Another draw of any of them would move it by percents."""
     streams = stack_streams([5], "offline")
@@ -99,7 +116,7 @@ def test_every_method_sees_the_same_minibatches_and_flow_noise(subtests):
     assert abs(moved - reference) > 1e-3 * reference
 
 
-def test_methods_without_a_flow_see_the_same_minibatches(subtests):
+def test_methods_without_a_flow_see_the_same_minibatches(subtests, first_update):
     """The first update's mean critic at the data's chunks depends on the critics' fresh weights and the minibatch."""
     reference = first_update("trqam", stack_streams([5], "offline"))["q_mean"]
     for name in CRITICS:
