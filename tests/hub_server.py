@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """repositories: {owner/name: [(commit, {path: bytes})]}, the newest last. requests: [method path], about repositories."""
+    """repositories: {owner/name: [(commit, {path: bytes})]}, the newest last. requests: [method path], of those."""
 
     daemon_threads, block_on_close = True, False
 
