@@ -28,8 +28,8 @@ def written_and_read(tree, path):
 
 @pytest.mark.parametrize("name", agents.AGENTS)
 def test_blocks_replicas_cuts_and_restarts(name, monkeypatch, tmp_path):
-    """Three replicas, seven updates. To the bit, and without a second trace: all at once, in three dispatches, and
-    written to disk and read back in between. Up to the order of sums: each replica alone, one update at a time."""
+    """Three replicas, seven updates. To the bit, and without a second trace: all at once, in three dispatches, written
+    to disk and read back in between, and each replica among copies of itself."""
     jax.clear_caches()  # else a replica alone was seen to run the program of another method with equal arrays
     traces = []
     original = update_loop.one_update
@@ -52,8 +52,32 @@ def test_blocks_replicas_cuts_and_restarts(name, monkeypatch, tmp_path):
     for other in results[1:]:
         chex.assert_trees_all_equal(other, results[0])
 
-    fresh, _, _ = tiny.start(name, seeds, tasks, data)
-    one = jax.jit(original, static_argnames="sampling")
+    for r in (0, 2):
+        apart, sums, streams = tiny.start(name, [seeds[r]] * 3, [tasks[r]] * 3, data)
+        traces.clear()
+        alone = advance(apart, sums, data, [tasks[r]] * 3, streams, 0, 7)
+        assert traces == []
+        for mine, among in zip(tiny.leaves((alone[0].state(), alone[1])), tiny.leaves(results[0]), strict=True):
+            np.testing.assert_array_equal(mine, np.broadcast_to(among[r], mine.shape))
+    # One seed, two tasks: the same minibatches and noise with other rewards.
+    if name != "bc":
+        assert abs(totals.sums["critic_loss"][0] - totals.sums["critic_loss"][1]) > 1e-3
+    if name in ("bc", "trqam"):
+        np.testing.assert_allclose(totals.sums["flow_loss"][0], totals.sums["flow_loss"][1], rtol=1e-2)
+    drawn = totals.sums["flow_loss" if "flow_loss" in totals.sums else "critic_loss"]
+    assert abs(drawn[1] - drawn[2]) > 1e-4
+
+
+# Without rewards; with a dual variable; with a second policy and its temperature; without a flow; with windows of
+# single episodes and averages at several rates.
+@pytest.mark.parametrize("name", ["bc", "trqam", "qam_edit", "rlpd", "rql"])
+def test_replicas_equal_the_plain_loop(name):
+    """Three replicas, seven updates in one dispatch, against one replica and one update at a time; up to the order of
+    sums."""
+    data, seeds, tasks = tiny.dataset(num_tasks=3), [3, 3, 4], [0, 1, 1]
+    fresh, totals, streams = tiny.start(name, seeds, tasks, data)
+    made, totals = advance(*tiny.start(name, seeds, tasks, data)[:2], data, tasks, streams, 0, 7)
+    one = jax.jit(update_loop.one_update, static_argnames="sampling")
     for r, task in enumerate(tasks):
         agent, stream = jax.tree.map(lambda x, r=r: x[r], (fresh, streams))
         sums = dict.fromkeys(totals.sums, 0.0)
@@ -66,13 +90,6 @@ def test_blocks_replicas_cuts_and_restarts(name, monkeypatch, tmp_path):
             np.testing.assert_allclose(total[r], sums[key], rtol=2e-3, atol=1e-4, err_msg=key)
         for a, b in zip(tiny.leaves(made.train.params), tiny.leaves(agent.train.params), strict=True):
             np.testing.assert_allclose(a[r], b, rtol=1e-3, atol=2e-5)
-    # One seed, two tasks: the same minibatches and noise with other rewards.
-    if name != "bc":
-        assert abs(totals.sums["critic_loss"][0] - totals.sums["critic_loss"][1]) > 1e-3
-    if name in ("bc", "trqam"):
-        np.testing.assert_allclose(totals.sums["flow_loss"][0], totals.sums["flow_loss"][1], rtol=1e-2)
-    drawn = totals.sums["flow_loss" if "flow_loss" in totals.sums else "critic_loss"]
-    assert abs(drawn[1] - drawn[2]) > 1e-4
 
 
 def poisoned(data, task):
