@@ -99,7 +99,7 @@ def trust_region_grid(runs: Iterable[Run]) -> Grid:
     ]
     columns = [f"{env}: {name}" for env in envs for name in ("path KL", "lambda", "Q")]
     caption = (
-        "Tuning: path KL to the BC policy, in nats per chunk of actions, lambda, and the critics' mean value of the "
+        "Tuning: path KL to the BC policy in nats per action, lambda, and the critics' mean value of the "
         "data, over the last updates and the tuning seeds."
     )
     return Grid(caption, ["method", "value", *columns], body)
