@@ -25,6 +25,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "rebrac": {"alpha_actor": "0.01,0.1", "actor_noise": "0,0.2"},
 }
 
+FIRST = "trqam"  # the method that the others are compared with
 TUNING_SEEDS = ("1", "2")
 NUM_SEEDS = 4  # the comparison's: the protocol's first, which the tuning has not seen
 

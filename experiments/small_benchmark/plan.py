@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.small_benchmark.design import (
     COMPARISON,
+    FIRST,
     METHODS,
     NUM_SEEDS,
     PROTOCOL,
@@ -38,11 +39,15 @@ def tuning(out_dir: str, flags: Mapping[str, Any]) -> Sweep:
 
 
 def comparison(out_dir: str, flags: Mapping[str, Any], chosen: Mapping[tuple[str, str], Values]) -> Sweep:
-    """Every method at the value that was chosen for the domain, chosen[env, agent], under the protocol's seeds."""
+    """Every method at the value that was chosen for the domain, chosen[env, agent], under the protocol's seeds.
+
+    All start from one BC policy, which the runs of one method evaluate.
+    """
     jobs: dict[str, Job] = {}
     for task in TASKS:
         for agent in METHODS:
-            request = _request(task, agent, COMPARISON, out_dir, chosen[task.env, agent], dict(flags))
+            own = {"eval_bc": agent == FIRST, **flags}
+            request = _request(task, agent, COMPARISON, out_dir, chosen[task.env, agent], own)
             jobs |= plan.expand(request._replace(tasks=task.compared_on, num_seeds=NUM_SEEDS))
     return _sweep(out_dir, COMPARISON, jobs)
 

@@ -9,10 +9,8 @@ from experiments.analysis import compare
 from experiments.analysis.grid import Bold, Grid
 from experiments.analysis.rows import OK, Run, groups, label
 from experiments.row_format import parse_variant, variant_text
-from experiments.small_benchmark.design import METHODS, TASKS
+from experiments.small_benchmark.design import FIRST, METHODS, TASKS
 from trqam_jax.errors import UserError
-
-FIRST = "trqam"  # the method that the others are compared with
 
 
 class Tuned(NamedTuple):
@@ -114,17 +112,21 @@ def comparison_grids(runs: Sequence[Run]) -> list[Grid]:
     by_task = {task: _success(rows, [task]) for task in tasks}
     grids = []
     for (env, number), success in by_task.items():
-        extra = {agent: [values[env, agent], *costs[env, agent]] for agent in success}
+        extra = {agent: [values[env, agent], *costs[env, agent]] for agent in success if agent != "bc"}
         grids.append(_comparison_grid(f"{env}, task {number}", success, extra))
     grids.append(_comparison_grid("All tasks, each seed's mean over them", _success(rows, tasks), {}))
     return grids
 
 
 def _success(rows: pd.DataFrame, tasks: Sequence[tuple[str, int]]) -> compare.Success:
-    """{agent: {seed: success at the end}}, means over the tasks, of seeds of which no replica has diverged."""
+    """{agent: {seed: success at the end}}, means over the tasks, of seeds of which no replica has diverged.
+
+    The BC policy is one of the agents.
+    """
     result: compare.Success = {}
     wanted = rows[[pair in tasks for pair in zip(rows.env, rows.task, strict=True)]]
-    for agent in sorted(wanted.agent.unique(), key=lambda name: (name != FIRST, [*METHODS].index(name))):
+    wanted = wanted.assign(agent=wanted.agent.where(wanted.phase != "bc", "bc"))
+    for agent in sorted(wanted.agent.unique(), key=lambda name: (name != FIRST, name == "bc")):
         own = wanted[wanted.agent == agent]
         last = own[own.step == own.groupby("env").step.transform("last")]
         by_seed = {seed: r for seed, r in groups(last, "seed") if len(r) == len(tasks) and (r.status == OK).all()}
@@ -138,7 +140,7 @@ def _comparison_grid(title: str, success: compare.Success, extra: Mapping[str, l
     for row in sorted(table, key=lambda row: -float(row["mean"])):
         interval = f"[{row['low']}, {row['high']}]" if row["low"] else ""
         cells = [label(row["agent"], {}), f"{row['mean']} ± {row['std']}", row["difference"], interval]
-        body.append([*cells, *extra.get(row["agent"], [])])
+        body.append([*cells, *extra.get(row["agent"], [""] * 4 if extra else [])])
     header = ["method", "success, %", f"{label(FIRST, {})} minus it", "95 % interval"]
     header += ["value", "updates/s", "training, s", "evaluation, s"] if extra else []
     seeds = len(next(iter(success.values())))

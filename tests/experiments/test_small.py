@@ -36,6 +36,7 @@ def test_the_comparison_has_seeds_that_the_tuning_has_not_seen():
         assert not seeds & set(design.TUNING_SEEDS)
     assert methods["cube-single", "trqam"].settings["agent.kl_budget"] == 0.3
     assert methods["cube-single", "trqam"].settings["tasks"] == [1, 2]
+    assert {agent for (_, agent), job in methods.items() if job.settings["eval.bc"]} == {"trqam"}
     # Behaviour cloning does not see the values: one job per domain comes before all others.
     assert [job.name for job in jobs.values()][: len(ENVS)] == [f"cloning/{env}" for env in ENVS]
 
@@ -80,6 +81,12 @@ def compared_run(folder, env, agent, tasks, success, **settings):
         for task in tasks
         for seed, end in success.items()
     ]
+    if agent == "trqam":  # it alone evaluates the BC policy
+        rows += [
+            {"task": task, "seed": seed, "phase": "bc", "step": 30, "success": 0.05 * task}
+            for task in tasks
+            for seed in success
+        ]
     rows = [{**row, "env": env} for row in rows]
     write_run(folder, rows, agent=agent, env=env, protocol="small", seeds=tuple(success), **settings)
     times = [{"phase": "offline", "step": step, "updates_per_second": 50.0} for step in (10, 20)]
@@ -109,6 +116,8 @@ def test_methods_are_compared_seed_by_seed(compared):
     # One task of config.json and two seeds at 50 updates/s each: 20 steps are 0.4 s.
     assert [first[key] for key in ("updates/s", "training, s", "evaluation, s")] == ["100", "0", "7"]
     assert grids[-1].body[0][:2] == ["TRQAM", "50.0 ± 14.1"]
+    assert grids[1].body[2] == ["BC", "10.0 ± 0.0", "40.0", "[30.0, 50.0]", "", "", "", ""]
+    assert grids[-1].body[2][1] == "6.7 ± 0.0"  # of 5, 10 and 5
 
 
 def test_what_lies_there_is_shown(compared, capsys, tmp_path):
