@@ -86,6 +86,7 @@ def a_run(report: pathlib.Path, arguments: list[str]) -> None:
 
     clock.timed(run, "load_data", "data")
     clock.timed(replicas.Creation, "__init__", "trace")
+    clock.timed(replicas.Creation, "compile_ahead", "trace")
     clock.timed(stage_run, "zero_totals", "trace")
     clock.timed(replicas, "_lower", "trace")
     clock.timed(ahead.Ahead, "result", "waited")

@@ -36,7 +36,7 @@ def _compiled_create() -> Any:
 
 
 class Creation:
-    """R fresh agents from keys (R,), whose program is compiled ahead; every array of them has a leading R.
+    """R fresh agents from keys (R,), whose program can be compiled ahead; every array of them has a leading R.
 
     configs: leaves (R,), or scalars that hold for all replicas.
     """
@@ -44,15 +44,23 @@ class Creation:
     def __init__(self, agent_class: type[AbstractAgent], keys: Array, spec: Spec, configs: AgentConfig):
         configs = _prepared(agent_class, keys, spec, configs)
         self._given = keys, configs
-        self._program = Ahead(_compiled_create().lower(agent_class, keys, spec, configs))
+        self._traced = _compiled_create().trace(agent_class, keys, spec, configs)
+        self._program: Ahead | None = None
 
     @property
     def shapes(self) -> AbstractAgent:
         """Of the agents."""
-        return self._program.shapes
+        return self._traced.out_info
+
+    def compile_ahead(self) -> None:
+        """Begin to compile. A program that takes longer and comes later is better begun before."""
+        self._program = Ahead(self._traced.lower())
 
     def agents(self) -> AbstractAgent:
         """The agents, created anew at every call."""
+        if self._program is None:
+            self.compile_ahead()
+        assert self._program is not None
         return self._program.result()(*self._given)
 
 

@@ -74,7 +74,7 @@ def create_args(
 
 
 def creation(name: str, config: ConfigDict, domain: envs.Domain, made_for: list[Replica]) -> Creation:
-    """Of fresh replicas of the agent, a leading axis over them; its program is compiled meanwhile."""
+    """Of fresh replicas of the agent, a leading axis over them."""
     values = [{} if name == "bc" else dict(replica.values) for replica in made_for]
     return Creation(*create_args(name, config, domain, seeds_of(made_for), values))
 

@@ -56,6 +56,7 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         if config.agent_name != "bc":
             fresh = creation(config.agent_name, config, domain, replicas)
             stage.compile_ahead(fresh.shapes, where.shapes(config))
+            fresh.compile_ahead()
             load = load_pretrained_ahead(fresh.shapes, velocity) if velocity is not None else None
         # Then, because they start while the data are read. Earlier they would take processors from the tracing above.
         slots = stack.enter_context(make_slots(config, domain, replicas))
@@ -121,6 +122,7 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
         stage = StageRun(BC, config, folder, replicas)
         fresh = creation("bc", config, domain, replicas)
         stage.compile_ahead(fresh.shapes, data.dataset)
+        fresh.compile_ahead()
         policies = fresh.agents()
         stage.restore(policies, data.dataset)
         recorder = stack.enter_context(contextlib.closing(stage.recorder(data.scaling)))
