@@ -91,7 +91,7 @@ _PROTOCOLS = (
             "train.batch_size": 128,
             "train.offline_steps": 6_000,
             "train.log_interval": 500,
-            "eval.interval": 2_000,
+            "eval.interval": 3_000,
             "eval.episodes": 25,
         },
         {**_ONLINE_ONLY, "online.steps": 6_000, "online.start_training": 1_000},
