@@ -24,6 +24,9 @@ _FEW_UPDATES: Mapping[str, Any] = {
     "agent.learning_rate": 1e-3,
     "bc.steps": 5_000,
 }
+#: Protocols of the size at which the small benchmark tuned methods (docs/small.md), and the source that is then named.
+SMALL_SIZES = ("quick", "small")
+SMALL_BENCHMARK = "the small benchmark's tuning"
 _SEEDS = tuple(10001 * k for k in range(1, 13))  # 10001, 20002, ..., 120012
 
 

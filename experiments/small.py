@@ -69,9 +69,9 @@ def show(out_dir: pathlib.Path, out: pathlib.Path | None) -> None:
     print(markdown(results.tuning_grid(results.tuned(tuning))))
     print(f"\n{markdown(results.trust_region_grid(tuning))}")
     compared = out_dir / design.COMPARISON
-    if not compared.exists():
+    runs = finished(compared) if compared.exists() else []
+    if not runs:
         return
-    runs = finished(compared)
     for grid in results.comparison_grids(runs):
         print(f"\n{markdown(grid)}")
     if out is not None:

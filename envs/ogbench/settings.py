@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs.base import Domain, ReleasedPolicies
+from envs.protocols import SMALL_BENCHMARK, SMALL_SIZES
 
-#: The tables below name domains so. The domains of tests and demos have no settings of their own.
+#: The tables below name domains so. The domains of tests and demos have no published settings.
 SHORT: Mapping[str, str] = {
     "antmaze-large": "al",
     "antmaze-giant": "ag",
@@ -117,6 +118,18 @@ _RQL_RELEASE: Mapping[str, Mapping[str, float]] = {
     "alpha": dict(p33=1, scene=3, c2=10, al=0.1, hm=0.3, c3=1, c4=1, p44=1, ag=0.1, hl=0.3),
     "expectile": dict(p33=0.7, scene=0.7, c2=0.9, al=0.5, hm=0.5, c3=0.9, c4=0.7, p44=0.9, ag=0.5, hl=0.5),
 }
+#: What the small benchmark's tuning chose on cube-single, where any value had success.
+_SMALL_BENCHMARK: Mapping[str, Mapping[str, float]] = {
+    "cgql_linex": {"guidance_coef": 0.01, "noisy_coef": 0.1},
+    "qam_edit": {"edit_scale": 0.1, "inv_temp": 1.0},
+    "trqam": {"kl_budget": 0.3},
+    "trqam_external": {"kl_budget": 0.3},  # the budget of what it is compared with
+    "qam": {"inv_temp": 1.0},
+    "sqam": {"gap_coef": 0.3, "kl_budget": 0.3},
+    "dsrl": {"noise_scale": 0.4},
+    "fql": {"alpha": 300.0},
+    "ifql": {"kappa": 0.9},
+}
 QAM_RELEASE = "QAM paper's release"
 RQL_RELEASE = "RQL paper's release"
 #: Follows a source whose values were tuned under the protocol "qam", where the run has another one.
@@ -133,6 +146,8 @@ _BUDGETED = ("trqam", "trqam_external")
 
 def _tuned(domain: Domain, protocol: str, agent: str) -> dict[str, tuple[Any, str]]:
     """{setting: (value, source)} that are particular to an agent on a domain."""
+    if domain.name == "cube-single" and protocol in SMALL_SIZES:
+        return {f"agent.{key}": (value, SMALL_BENCHMARK) for key, value in _SMALL_BENCHMARK.get(agent, {}).items()}
     short = SHORT.get(domain.name)
     if short is None:
         return {}

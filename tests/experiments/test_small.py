@@ -3,6 +3,7 @@
 import pytest
 from made_runs import TIMES, write_run
 
+import envs
 from experiments import small
 from experiments.analysis.rows import read_runs
 from experiments.small_benchmark import design, plan, results
@@ -120,6 +121,27 @@ def test_methods_are_compared_seed_by_seed(compared):
     assert grids[-1].body[2][1] == "6.7 ± 0.0"  # of 5, 10 and 5
 
 
+@pytest.mark.parametrize("env", ENVS)
+def test_what_the_tuning_chose_is_the_default_of_protocols_of_its_size(env):
+    """And one of the values that it tried; methods none of whose values had success keep their default."""
+    domain = envs.DOMAINS[env]
+    for agent, values in design.METHODS.items():
+        keys = {f"agent.{key}" for key in values}
+        own = {key: value for key, value in envs.settings(domain, "small", agent).items() if key in keys}
+        assert own == {key: value for key, value in envs.settings(domain, "quick", agent).items() if key in keys}
+        notes = envs.notes(domain, "quick", agent)
+        if not own:
+            assert agent in ("fql", "rebrac")
+            assert "tuning" not in str(notes)
+            continue
+        assert own.keys() == keys
+        for key, value in own.items():
+            assert value in [float(text) for text in values[key.removeprefix("agent.")].split(",")]
+            assert notes[key] == "the small benchmark's tuning"
+    assert envs.settings(domain, "small", "trqam")["agent.kl_budget"] == (0.3 if env == "cube-single" else 0.1)
+    assert envs.settings(domain, "trqam", "dsrl").get("agent.noise_scale") is None
+
+
 def test_what_lies_there_is_shown(compared, capsys, tmp_path):
     """Of methods, and finished: not the run that trained the BC policies, which has no evaluation."""
     tuning_run(tmp_path / design.TUNING / "a", {"kl_budget=0.1": (0.2, 0.3)})
@@ -157,6 +179,15 @@ def test_the_path_kl_and_lambda_of_the_last_rows_are_shown(tmp_path):
         ["TRQAM", "kl_budget=0.1", "0.115", "20", "-20"],
         ["TRQAM", "kl_budget=1.0", "1.15", "2", "-20"],
     ]
+
+
+def test_a_comparison_of_which_nothing_is_finished_shows_nothing(capsys, tmp_path):
+    tuning_run(tmp_path / design.TUNING / "a", {"kl_budget=0.1": (0.2, 0.3)})
+    write_run(tmp_path / design.COMPARISON / "b", agent="qam", done=False)
+    small.main(["show", f"--out_dir={tmp_path}"])
+    said = capsys.readouterr()
+    assert "25.0 (20, 30)" in said.out
+    assert "1 of 1 runs are not finished and left out" in said.err
 
 
 def test_without_a_tuning_there_is_nothing_to_compare(tmp_path):

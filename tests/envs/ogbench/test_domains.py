@@ -124,7 +124,8 @@ def test_domains_and_seeds_are_the_recorded_ones():
 
 @pytest.mark.parametrize("protocol", RECORD["protocols"])
 def test_settings_and_notes_are_the_recorded_ones(protocol):
-    """Of every method on every domain: the record was made before settings were split between protocol and suite."""
+    """Of every method on every domain: the record was made before settings were split between protocol and suite. What
+    the small benchmark chose on cube-single is in it since."""
     for name, domain in SUITE.domains.items():
         for agent in agents.AGENTS:
             settings = as_json(envs.settings(domain, protocol, agent))

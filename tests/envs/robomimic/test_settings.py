@@ -38,7 +38,8 @@ def test_budgets_and_their_sources(agent):
         for name, domain in DOMAINS.items():
             key = "agent.kl_budget"
             found = envs.settings(domain, protocol, agent)[key], envs.notes(domain, protocol, agent)[key]
-            assert found == expected[name]
+            tuned = name == "robomimic-can" and protocol in ("quick", "small")
+            assert found == ((0.1, "the small benchmark's tuning") if tuned else expected[name])
 
 
 @pytest.mark.parametrize("agent", agents.AGENTS)
