@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="trqam_jax",
-    version="0.6.0",
+    version="0.7.0",
     description="Fine-tuning pretrained flow policies with off-policy RL: TRQAM and its baselines in JAX",
     license="MIT",
     packages=find_packages(include=["trqam_jax", "trqam_jax.*"]),
