@@ -89,7 +89,7 @@ def test_rows_for_every_replica(first):
 def test_configuration_and_versions_are_written(first):
     config = json.loads((first / "config.json").read_text())
     assert config["agent"]["hidden_dims"] == [16, 16]
-    assert "default" in config["notes"]["agent.kl_budget"]
+    assert config["notes"]["agent.kl_budget"] == "the small benchmark's tuning"
     assert json.loads((first / "versions.json").read_text())["jax"]
 
 
