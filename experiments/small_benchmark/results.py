@@ -104,7 +104,7 @@ def trust_region_grid(runs: Iterable[Run]) -> Grid:
 
 
 def comparison_grids(runs: Sequence[Run]) -> list[Grid]:
-    """A table per task, and one over all of them: success, lead of the first method, cost."""
+    """A table per task, and one over all of them, that the first method has finished: success, its lead, cost."""
     rows = pd.concat([run.eval.assign(env=run.config["env"]) for run in runs], ignore_index=True)
     costs = {(run.config["env"], run.agent): _cost(run) for run in runs}
     values = {(run.config["env"], run.agent): _value(run) for run in runs}
@@ -112,26 +112,31 @@ def comparison_grids(runs: Sequence[Run]) -> list[Grid]:
     by_task = {task: _success(rows, [task]) for task in tasks}
     grids = []
     for (env, number), success in by_task.items():
+        if not success:
+            continue
         extra = {agent: [values[env, agent], *costs[env, agent]] for agent in success if agent != "bc"}
         grids.append(_comparison_grid(f"{env}, task {number}", success, extra))
-    grids.append(_comparison_grid("All tasks, each seed's mean over them", _success(rows, tasks), {}))
+    if over_all := _success(rows, tasks):
+        grids.append(_comparison_grid("All tasks, each seed's mean over them", over_all, {}))
     return grids
 
 
 def _success(rows: pd.DataFrame, tasks: Sequence[tuple[str, int]]) -> compare.Success:
     """{agent: {seed: success at the end}}, means over the tasks, of seeds of which no replica has diverged.
 
-    The BC policy is one of the agents.
+    The BC policy is one of the agents. Those that have not finished all of the tasks are left out.
     """
     result: compare.Success = {}
     wanted = rows[[pair in tasks for pair in zip(rows.env, rows.task, strict=True)]]
     wanted = wanted.assign(agent=wanted.agent.where(wanted.phase != "bc", "bc"))
     for agent in sorted(wanted.agent.unique(), key=lambda name: (name != FIRST, name == "bc")):
         own = wanted[wanted.agent == agent]
+        if set(zip(own.env, own.task, strict=True)) != set(tasks):
+            continue
         last = own[own.step == own.groupby("env").step.transform("last")]
         by_seed = {seed: r for seed, r in groups(last, "seed") if len(r) == len(tasks) and (r.status == OK).all()}
         result[agent] = {seed: float(replicas.success.mean()) for seed, replicas in by_seed.items()}
-    return compare.paired(result)
+    return compare.paired(result) if FIRST in result else {}
 
 
 def _comparison_grid(title: str, success: compare.Success, extra: Mapping[str, list[str]]) -> Grid:
@@ -161,4 +166,4 @@ def _cost(run: Run) -> list[str]:
     seconds = float((steps / timed.updates_per_second).sum())
     replicas = len(run.config["run.seeds"]) * len(run.config["tasks"])
     rate = replicas * float(timed.step.iloc[-1]) / seconds
-    return [f"{rate:.0f}", f"{seconds:.0f}", f"{times.eval_seconds.sum():.0f}"]
+    return [f"{rate:.0f}", f"{seconds:.0f}", f"{own.eval_seconds.sum():.0f}"]

@@ -181,6 +181,15 @@ def test_the_path_kl_and_lambda_of_the_last_rows_are_shown(tmp_path):
     ]
 
 
+def test_methods_that_have_not_finished_a_task_are_not_in_its_table(compared):
+    runs = read_runs([compared])
+    without = [run for run in runs if (run.agent, run.config["env"]) != ("qam", "robomimic-can")]
+    assert [len(grid.body) for grid in results.comparison_grids(without)] == [3, 3, 2, 2]
+    assert "robomimic-can" in results.comparison_grids(without)[2].caption
+    alone = [run for run in runs if (run.agent, run.config["env"]) != ("trqam", "robomimic-can")]
+    assert len(results.comparison_grids(alone)) == 2  # cube-single's two tasks
+
+
 def test_a_comparison_of_which_nothing_is_finished_shows_nothing(capsys, tmp_path):
     tuning_run(tmp_path / design.TUNING / "a", {"kl_budget=0.1": (0.2, 0.3)})
     write_run(tmp_path / design.COMPARISON / "b", agent="qam", done=False)
