@@ -47,17 +47,22 @@ MOST_DECADES = 5  # of ticks on a logarithmic axis
 
 def look(study: Study, label: str) -> dict[str, Any]:
     """Colour, line and marker of a method, the same in all figures of a call."""
-    i = study.look(label)
-    cycles = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
-    return {key: cycle[i % len(cycle)] for key, cycle in cycles.items()}
+    return look_of(study.look(label))
+
+
+def look_of(i: int) -> dict[str, Any]:
+    """Of the i-th method. Each round of the colours begins three further on, so that lines of a colour differ as well."""
+    colour = COLOURS[(i + 3 * (i // len(COLOURS))) % len(COLOURS)]
+    return {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
 
 
 # ---- numbers
 
 
 def bc_success(series: Sequence[Series]) -> float:
-    """The BC policy's success, mean over methods; NaN where there is none."""
-    return float(np.mean([float(stats.mean(one.at(0))) if 0 in one.steps else np.nan for one in series]))
+    """The BC policy's success, mean over the methods that evaluated it; NaN where none did."""
+    found = [float(stats.mean(one.at(0))) for one in series if 0 in one.steps]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def interval(domains: Sequence[Series], step: int) -> stats.Interval:

@@ -12,7 +12,7 @@ import pytest
 from experiments.analysis import figures
 from experiments.analysis.figures import Study, draw
 from experiments.analysis.figures.kl import AVERAGE, BUDGET
-from experiments.analysis.figures.style import BC_POLICY
+from experiments.analysis.figures.style import BC_POLICY, look_of
 from experiments.analysis.rows import read_runs
 from experiments.figures import main
 from experiments.training.csv_rows import CsvWriter
@@ -516,3 +516,22 @@ def test_a_new_figure_is_a_function_and_a_line(tmp_path, monkeypatch):
     drawings = draw(read_runs([make_run(tmp_path, "qam")]), tmp_path / "out", ["lengths"])
     assert (tmp_path / "out" / "lengths.pdf").exists()
     assert line(panel(drawings["lengths"], "all"), "QAM").get_xdata()[-1] == 1_500_000
+
+
+def test_methods_of_one_colour_differ_in_line_and_marker():
+    """Of the first sixteen; of the first 28 any two differ in line or marker."""
+    looks = [{key: str(value) for key, value in look_of(i).items()} for i in range(28)]
+    for a, b in itertools.combinations(looks[:16], 2):
+        assert a["color"] != b["color"] or (a["linestyle"] != b["linestyle"] and a["marker"] != b["marker"])
+    assert len({(a["linestyle"], a["marker"]) for a in looks}) == 28
+
+
+def test_a_bc_policy_that_one_method_evaluated_is_drawn(tmp_path):
+    make_run(tmp_path, "trqam")
+    folder = make_run(tmp_path, "qam")
+    table = folder / "eval.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if ",bc," not in line))
+    figure = Study(read_runs([tmp_path])).success()
+    assert sorted(0 in one.steps for one in figure) == [False, True]
+    assert np.isfinite(figures.style.bc_success(figure))
