@@ -51,7 +51,7 @@ def look(study: Study, label: str) -> dict[str, Any]:
 
 
 def look_of(i: int) -> dict[str, Any]:
-    """Of the i-th method. Each round of the colours begins three further on, so that lines of a colour differ as well."""
+    """Of the i-th method. A round of the colours begins three further on, so that lines of a colour differ as well."""
     colour = COLOURS[(i + 3 * (i // len(COLOURS))) % len(COLOURS)]
     return {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
 
