@@ -1,7 +1,7 @@
 """A fair comparison that two cores can make: every method tuned with the same effort, then compared on fresh seeds.
 
-    python experiments/small.py tune        # four values of each method's settings, two seeds: about an hour
-    python experiments/small.py compare     # the best value of each, four other seeds: about an hour
+    python experiments/small.py tune        # four values of each method's settings, two seeds: 80 minutes
+    python experiments/small.py compare     # the best value of each, four other seeds: 75 minutes
     python experiments/small.py show        # their tables, and the figures with --out=FOLDER
 
 A command that was stopped goes on when it is given again; `sweep.py status --group=small-tuning` says how far it is.

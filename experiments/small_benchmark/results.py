@@ -12,6 +12,8 @@ from experiments.row_format import parse_variant, variant_text
 from experiments.small_benchmark.design import FIRST, METHODS, TASKS
 from trqam_jax.errors import UserError
 
+COST = ["value", "updates/s", "training, s", "evaluation, s"]  # columns of a task's table, after the success
+
 
 class Tuned(NamedTuple):
     """One value of a method on a domain, and what it came to under the tuning seeds."""
@@ -145,9 +147,9 @@ def _comparison_grid(title: str, success: compare.Success, extra: Mapping[str, l
     for row in sorted(table, key=lambda row: -float(row["mean"])):
         interval = f"[{row['low']}, {row['high']}]" if row["low"] else ""
         cells = [label(row["agent"], {}), f"{row['mean']} ± {row['std']}", row["difference"], interval]
-        body.append([*cells, *extra.get(row["agent"], [""] * 4 if extra else [])])
+        body.append([*cells, *extra.get(row["agent"], [""] * len(COST) if extra else [])])
     header = ["method", "success, %", f"{label(FIRST, {})} minus it", "95 % interval"]
-    header += ["value", "updates/s", "training, s", "evaluation, s"] if extra else []
+    header += COST if extra else []
     seeds = len(next(iter(success.values())))
     return Grid(f"{title}: mean and sample standard deviation over {seeds} seeds, paired differences.", header, body)
 
