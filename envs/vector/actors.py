@@ -63,7 +63,7 @@ class Actors:
         sparse: bool,
         workers: int | None = None,
     ):
-        """Returns while the simulators are being built; `begin` waits for them.
+        """Builds no simulator yet.
 
         factories: what makes each replica's simulator. horizon: the most steps of a turn. sparse: every non-zero reward
         becomes -1. workers: processes, by default one per processor.
@@ -72,6 +72,10 @@ class Actors:
         sizes = horizon, observation_dim, action_dim
         of_workers = [[factories[r] for r in share] for share in self._shares]
         self._workers = Workers([functools.partial(_Actors, own, sizes, sparse) for own in of_workers])
+
+    def start(self) -> None:
+        """Have the simulators built while the caller goes on; `begin` does it where nobody has."""
+        self._workers.start()
 
     def begin(self, entropy: np.ndarray) -> np.ndarray:
         """Start new episodes everywhere, and return their observations (R, O).

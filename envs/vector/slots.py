@@ -41,7 +41,7 @@ class VectorSlots:
         video: bool = False,
         slots_per_worker: int | None = None,
     ):
-        """Returns while the simulators are being built, except with video, for which they must be able to render.
+        """Builds no simulator yet, except with video, for which they must be able to render.
 
         num_episodes: of a round, per replica. workers: processes, by default one per processor. slots_per_worker: at
         most about that many, if so many episodes are played; by default `TWIN_SLOTS` or `BUILT_SLOTS`.
@@ -65,6 +65,10 @@ class VectorSlots:
         self._films: list[list[pathlib.Path]] = [[]] * replicas
         if video:
             self._workers.wait_until_made()  # to learn early that nothing can be rendered
+
+    def start(self) -> None:
+        """Have the simulators built while the caller goes on; `begin` does it where nobody has."""
+        self._workers.start()
 
     @property
     def processes(self) -> list[int]:

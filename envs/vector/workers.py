@@ -33,21 +33,28 @@ def cpu_count() -> int:
 
 
 class Workers:
-    """One process per maker of a host. An error of a host, a dead worker and one that hangs are errors in `receive`."""
+    """One process per maker of a host, from `start` or the first call on. Errors of a host, a dead worker and one that
+    hangs are errors in `receive`."""
 
     def __init__(self, makers: list[Callable[[], Any]], timeout: float | None = None):
-        """Returns at once: hosts take seconds to make, and `receive` waits for them. timeout: seconds per answer, by
-        default TIMEOUT."""
+        """timeout: seconds per answer, by default TIMEOUT."""
+        self._makers = makers
         self._timeout = TIMEOUT if timeout is None else timeout
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self._unmade = set(range(len(makers)))
+
+    def start(self) -> None:
+        """Start the processes, unless they run. Returns at once: hosts take seconds to make, and `receive` waits for
+        them."""
+        if self._processes:
+            return
         atexit.register(self.close)  # runs before multiprocessing's own handler, which would wait for them for ever
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # now, because its start unblocks signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_FOR_THE_PARENT)  # inherited by the workers
         try:
-            for make in makers:
+            for make in self._makers:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, make), daemon=True)
                 process.start()
@@ -58,20 +65,23 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __len__(self) -> int:
-        return len(self._pipes)
+        return len(self._makers)
 
     @property
     def processes(self) -> list[int]:
         """Their numbers."""
+        self.start()
         return [process.pid for process in self._processes]
 
     def send(self, worker: int, method: str, *args: Any) -> None:
         """Ask for host.method(*args); does not wait."""
+        self.start()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what has happened
             self._pipes[worker].send((method, args))
 
     def wait_until_made(self) -> None:
         """`receive` does it by itself; this is to learn early that a host cannot be made."""
+        self.start()
         for worker in sorted(self._unmade):
             self._answer(worker)
             self._unmade.remove(worker)

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -47,7 +48,7 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
     domain, replicas = domain_of(config), replicas_of(config)
     stage = StageRun(FINE_TUNING, config, folder, replicas)
     with contextlib.ExitStack() as stack:
-        # First, because programs are compiled while simulators start, the data are read and a BC policy is trained.
+        # First, because programs are compiled while the data are read and a BC policy is trained.
         where = survey(config, path)
         velocity = None  # shapes of the policies that it is to start from; a run under way has them in its parameters
         if stage.start == FRESH and (config.bc.steps or config.bc.checkpoint):
@@ -58,12 +59,18 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             stage.compile_ahead(fresh.shapes, where.shapes(config))
             fresh.compile_ahead()
             load = load_pretrained_ahead(fresh.shapes, velocity) if velocity is not None else None
-        # Then, because they start while the data are read. Earlier they would take processors from the tracing above.
         slots = stack.enter_context(make_slots(config, domain, replicas))
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
+
+        def start_simulators(_: object = None) -> None:
+            """While updates run. Earlier they would take processors from what the first update waits for."""
+            if config.eval.episodes:
+                slots.start()
+            if actors is not None:
+                actors.start()
+
         data = load_data(config, where)
-        if actors is not None and data.scaling is not None:
-            actors = ScaledActors(actors, data.scaling)
+        playing = ScaledActors(actors, data.scaling) if actors is not None and data.scaling is not None else actors
         resumed = None
         if stage.start != FRESH:
             assert fresh is not None  # a BC policy is only evaluated, and leaves no checkpoint
@@ -80,29 +87,39 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
             if stage.evaluates(phase, step):
                 evaluator(population.agents, phase, step)
 
+        def begun(population: Population) -> None:
+            evaluator.compile_ahead(population.shapes)
+            start_simulators()
+
         if velocity is not None and config.eval.bc and evaluator.lacks("bc"):
             evaluator.compile_ahead(pretrained.acting(velocity, config, domain, replicas))
-        start = None if resumed else pretrained_policies(config, domain, data, replicas)
+        start = None if resumed else pretrained_policies(config, domain, data, replicas, start_simulators)
         if start is not None and config.eval.bc and evaluator.lacks("bc", start.steps):
+            start_simulators()
             evaluator(pretrained.acting(start.velocity, config, domain, replicas), "bc", start.steps)
         if fresh is not None:
             agents = resumed or fresh.agents()
             if start is not None:
                 assert load is not None  # there are policies to start from
                 agents = load.result()(agents, start.velocity)
-            stage.train(agents, data.dataset, at_rows, actors, lambda begun: evaluator.compile_ahead(begun.shapes))
+            stage.train(agents, data.dataset, at_rows, playing, begun)
         recorder.done()
 
 
 def pretrained_policies(
-    config: ConfigDict, domain: envs.Domain, data: TrainingData, replicas: list[Replica]
+    config: ConfigDict,
+    domain: envs.Domain,
+    data: TrainingData,
+    replicas: list[Replica],
+    begun: Callable[[Population], None],
 ) -> Pretrained | None:
-    """The policies to start from, given or trained; None without behaviour cloning."""
+    """The policies to start from, given or trained; None without behaviour cloning. begun: called once the first update
+    of behaviour cloning is made."""
     given = policies_by_name.folder(config)
     if given is not None:
         place = given
     elif config.bc.steps:
-        place = train_bc(BC.config(config), domain, data)
+        place = train_bc(BC.config(config), domain, data, begun)
     else:
         if not starts_from_bc(config.agent_name):
             print(f"{config.agent_name} has no flow that could start from a BC policy: all its networks start fresh")
@@ -110,7 +127,9 @@ def pretrained_policies(
     return pretrained.load(place, config, domain, replicas)
 
 
-def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pathlib.Path:
+def train_bc(
+    config: ConfigDict, domain: envs.Domain, data: TrainingData, begun: Callable[[Population], None]
+) -> pathlib.Path:
     """The BC stage, which every method configured alike shares. Returns the policies' checkpoint."""
     seeds = list(config.run.seeds) if config.bc.per_seed else [config.bc.seed]
     folder = BC.folder(config)
@@ -132,7 +151,7 @@ def train_bc(config: ConfigDict, domain: envs.Domain, data: TrainingData) -> pat
             if recorder.diverged():  # the rows of what starts from it would not show it
                 raise Diverged(f"{folder}: behaviour cloning diverged for {'; '.join(recorder.diverged())}")
 
-        policies = stage.train(policies, data.dataset, at_rows)
+        policies = stage.train(policies, data.dataset, at_rows, begun=begun)
         pretrained.save(place, policies, config, seeds, data.scaling)
         recorder.done()
     return place

@@ -1,5 +1,6 @@
 """Workers that die, hang, fail or are signalled: one error each, and never a hang or an orphan of ours."""
 
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -44,6 +45,24 @@ def test_calls_queue_and_are_answered_in_order(pool):
             pool.send(worker, "echo", (worker, value))
     assert [pool.receive(1) for _ in range(5)] == [(1, value) for value in range(5)]
     assert [pool.receive(0) for _ in range(5)] == [(0, value) for value in range(5)]
+
+
+def children():
+    """The numbers of this process's worker processes."""
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+def test_processes_start_when_they_are_asked_for_and_once():
+    before = children()
+    with Workers([hosts.Reporter] * 2) as workers:
+        assert children() == before and len(workers) == 2
+        workers.start()
+        started = children() - before
+        assert len(started) == 2
+        workers.start()
+        assert set(workers.call("pid", [()] * 2)) == started == children() - before
+    with Workers([hosts.Reporter]):
+        assert children() == before
 
 
 def test_a_hosts_error_arrives_with_its_traceback_and_the_worker_goes_on(pool):
@@ -101,7 +120,7 @@ from envs.vector.workers import Workers
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 workers = Workers([hosts.Reporter] * 2)
 try:
-    print(*(process.pid for process in workers._processes), flush=True)
+    print(*workers.processes, flush=True)
     {then}
 except KeyboardInterrupt:
     workers.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import experiments.training.inputs
+from envs.vector.workers import Workers
 from experiments import config as configuration
 from experiments.analysis.rows import read_runs, sources
 from experiments.analysis.summary import summarise
@@ -19,6 +20,7 @@ from experiments.training.run import run
 from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.files import sha256_json
+from trqam_jax.replicas import Population
 
 pytestmark = pytest.mark.usefixtures("default_fusions")
 
@@ -182,6 +184,29 @@ def test_cloning_is_reused_and_can_be_given(first, place, capsys):
     meta.write_text(text)
     with pytest.raises(UserError, match="not a checkpoint"):
         run(make_config(place, "none", settings={"bc.steps": 0, "bc.checkpoint": str(place)}))
+
+
+@pytest.mark.parametrize(("cloning", "episodes"), [(0, 1), (20, 1), (0, 0)])
+def test_simulators_start_after_the_first_update(place, monkeypatch, cloning, episodes):
+    """Of behaviour cloning, where there is any; without episodes never. Before it they would take its processors."""
+    order = []
+    start, update = Workers.start, Population.run
+
+    def noted_start(workers):
+        order.append("simulators")
+        start(workers)
+
+    def noted_update(population, *steps):
+        order.append(type(population.agents).__name__)
+        update(population, *steps)
+
+    monkeypatch.setattr(Workers, "start", noted_start)
+    monkeypatch.setattr(Population, "run", noted_update)
+    settings = {"bc.steps": cloning, "train.offline_steps": 20, "eval.episodes": episodes}
+    run(make_config(place, f"order {cloning} {episodes}", agent="fql", settings=settings))
+    assert order[0] == ("BC" if cloning else "FQL")
+    assert order[1] == ("simulators" if episodes else "FQL")
+    assert ("simulators" in order) == bool(episodes)
 
 
 def test_one_policy_per_seed(place):
