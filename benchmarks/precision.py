@@ -42,7 +42,8 @@ _ACTING = {
 _QUICKLY = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 _MODE = flags.DEFINE_enum("mode", None, MODES, "measure this one, in this process", required=False)
-_CSV = flags.DEFINE_string("csv", "", "write the rows there")
+_METHODS = flags.DEFINE_list("methods", [], "only these; all if empty")
+_CSV = flags.DEFINE_string("csv", "", "write the rows there, in place of those that it has of the same mode and method")
 
 
 class Row(NamedTuple):
@@ -139,7 +140,11 @@ def measure(mode: str) -> list[Row]:
     """The rows of one mode; the process computes in it from now on."""
     emulate(mode)
     rows = []
-    for method, case in reference_cases().items():
+    cases = reference_cases()
+    if unknown := set(_METHODS.value) - cases.keys():
+        sys.exit(f"error: --methods: {', '.join(sorted(unknown))}: expected some of {', '.join(sorted(cases))}")
+    for method in _METHODS.value or cases:
+        case = cases[method]
         worst = {}
         for kind, array, distance in distances(case):
             if distance >= worst.get(kind, (0.0, ""))[0]:
@@ -170,6 +175,13 @@ def write(path: pathlib.Path, rows: list[Row]) -> None:
         writer.writerows(row._replace(distance=f"{row.distance:.3g}") for row in rows)
 
 
+def merged(old: list[Row], new: list[Row]) -> list[Row]:
+    """The new rows and those old ones whose mode and method have no new one."""
+    made = {(row.mode, row.method) for row in new}
+    rows = [row for row in old if (row.mode, row.method) not in made] + new
+    return sorted(rows, key=lambda row: (MODES.index(row.mode), row.method, KINDS.index(row.kind)))
+
+
 def read(path: pathlib.Path) -> list[Row]:
     with path.open(newline="") as file:
         return [Row(**{**row, "distance": float(row["distance"])}) for row in csv.DictReader(file)]
@@ -179,8 +191,11 @@ def _in_a_process(mode: str) -> list[Row]:
     """What is compiled in one mode stays in a process's caches."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "rows.csv")
-        command = [sys.executable, "-m", "benchmarks.precision", f"--mode={mode}", f"--csv={path}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **_QUICKLY})
+        given = [f"--mode={mode}", f"--methods={','.join(_METHODS.value)}", f"--csv={path}"]
+        command = [sys.executable, "-m", "benchmarks.precision", *given]
+        done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL, env={**os.environ, **_QUICKLY})
+        if done.returncode:  # it has said why
+            sys.exit(done.returncode)
         return read(path)
 
 
@@ -189,9 +204,11 @@ def main(argv: list[str]) -> None:
     rows = measure(_MODE.value) if _MODE.value else []
     for mode in () if _MODE.value else MODES:
         rows += _in_a_process(mode)
-    print(table(rows))
     if _CSV.value:
-        write(pathlib.Path(_CSV.value), rows)
+        path = pathlib.Path(_CSV.value)
+        rows = merged(read(path) if path.exists() else [], rows)
+        write(path, rows)
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,13 @@ def test_every_product_of_a_program_is_emulated(mode, error):
         assert error / 50 < distance < error
 
 
+def test_rows_of_what_is_measured_again_replace_the_old_ones():
+    row = lambda mode, method, distance: precision.Row(mode, method, "losses", distance, "x")
+    old = [row("tf32", "a", 0.1), row("tf32", "b", 0.2), row("bf16", "a", 0.3)]
+    kept = precision.merged(old, [row("tf32", "b", 0.4), row("bf16_x3", "a", 0.5)])
+    assert kept == [row("tf32", "a", 0.1), row("tf32", "b", 0.4), row("bf16_x3", "a", 0.5), row("bf16", "a", 0.3)]
+
+
 def test_the_worst_of_each_kind_is_told_with_its_method():
     rows = [precision.Row("tf32", "a", "losses", 0.01, "x"), precision.Row("tf32", "b", "losses", 0.02, "y")]
     assert "| tf32 | 2.0e-02 (b) |" in precision.table(rows)
