@@ -99,7 +99,7 @@ class Evaluator:
 
 
 class InterruptibleSlots:
-    """Slots that a signal stops between two calls."""
+    """Slots that a signal stops, in a call as well: a simulator may hang."""
 
     def __init__(self, slots: Slots):
         self.begin = _watched(slots.begin)
@@ -110,7 +110,7 @@ class InterruptibleSlots:
 
 def _watched(call: Callable[..., Any]) -> Callable[..., Any]:
     def watched(*arguments: Any) -> Any:
-        interrupt.check()
-        return call(*arguments)
+        with interrupt.at_once():
+            return call(*arguments)
 
     return watched

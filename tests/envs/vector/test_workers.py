@@ -55,7 +55,8 @@ def children():
 def test_processes_start_when_they_are_asked_for_and_once():
     before = children()
     with Workers([hosts.Reporter] * 2) as workers:
-        assert children() == before and len(workers) == 2
+        assert children() == before
+        assert len(workers) == 2
         workers.start()
         started = children() - before
         assert len(started) == 2

@@ -64,6 +64,9 @@ class FakeSlots:
     def __exit__(self, *_):
         pass
 
+    def start(self):
+        pass
+
     def begin(self, seeds):
         self.state = np.stack([[np.random.default_rng(seed).normal(size=self.size) for seed in row] for row in seeds])
         self.decision, self.returns = np.zeros(self.shape, np.int32), np.zeros(self.shape)
@@ -96,6 +99,9 @@ class FakeActors:
         return self
 
     def __exit__(self, *_):
+        pass
+
+    def start(self):
         pass
 
     def begin(self, entropy):
@@ -364,6 +370,22 @@ def test_a_signal_waits_for_no_program(make, unbroken, monkeypatch):
             running.run(make())
         assert (len(compiling), late) == (2, [])
     resumed.set()
+    assert left_by(running.run(make())) == unbroken
+
+
+def test_a_signal_does_not_wait_for_a_simulator_that_hangs(make, unbroken, monkeypatch):
+    late = []
+    with monkeypatch.context() as patch:
+
+        def hang():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+            late.append("answered")
+
+        patch.setattr(FakeSlots, "hook", staticmethod(after_calls(9, lambda: None, hang)))
+        with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
+            running.run(make())
+        assert not late
     assert left_by(running.run(make())) == unbroken
 
 
