@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import UserError, start_thread
 from trqam_jax.files import lock_target
 
 Episode = dict[str, Any]
@@ -88,18 +88,19 @@ _of_worker: dict[str, Any] = {}  # make, and the simulator once it was needed
 
 def _work(collect: Collect, episode: int) -> Episode:
     if "simulator" not in _of_worker:  # not when the worker starts: what fails there is not told
+        start_thread(threading.Thread(target=_end_with_the_parent, daemon=True))
         _of_worker["simulator"] = _of_worker["make"]()
     return collect(_of_worker["simulator"], episode=episode)
 
 
 def _start_worker(make: Callable[[], Any]) -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+    """Leave Ctrl-C to the parent."""
     _of_worker["make"] = make
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
 def _end_with_the_parent() -> None:
+    """Do not outlive it when it is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

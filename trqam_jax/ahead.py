@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from trqam_jax.errors import UserError, start_thread
+
 if TYPE_CHECKING:
     import jax.stages
 
@@ -33,7 +35,11 @@ class Ahead:
         # A daemon, because Python waits for others before it calls any handler.
         thread = threading.Thread(target=self._compile, args=(lowered, options), name="compile", daemon=True)
         _threads.add(thread)
-        thread.start()
+        try:
+            start_thread(thread)
+        except UserError:
+            _threads.discard(thread)
+            raise
 
     def _compile(self, lowered: "jax.stages.Lowered", options: Mapping[str, Any] | None) -> None:
         try:

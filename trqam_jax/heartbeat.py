@@ -73,7 +73,7 @@ def beating(descriptor: int, path: pathlib.Path) -> Iterator[Callable[[], None]]
 
     def check() -> None:
         found = owner(path)
-        if found and found != name:
+        if not name.startswith(found):  # a full disk may have taken a part of the own name, or nothing
             raise UserError(
                 f"{path.parent}: {found} writes here, too, because this file system does not pass locks on; this "
                 "process stops. Let no two processes write there"
@@ -92,11 +92,13 @@ def beating(descriptor: int, path: pathlib.Path) -> Iterator[Callable[[], None]]
     finally:
         end.set()
         beat.join()
-        if owner(path) == name:
+        if name.startswith(owner(path)):
             _write(descriptor, "")
 
 
 def _write(descriptor: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk: then the lock alone has to do
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+    # A full disk: then the lock alone has to do. A file object writes again what the system takes only in parts.
+    with contextlib.suppress(OSError), open(descriptor, "wb", closefd=False) as file:
+        file.truncate(0)
+        file.seek(0)
+        file.write(text.encode())

@@ -16,7 +16,7 @@ from benchmarks.kill.process import Circumstances, Process, running_in
 from trqam_jax import console
 
 MOST_ENDINGS = 9  # of a run's processes; the one after that is left alone
-PATIENCE = 900.0  # seconds for one process
+PATIENCE = 300.0  # seconds for one process
 #: Seconds in which something happens to what has no places of its own; other processes slow it down.
 DURATIONS = {"sweep": 25.0, "generate": 2.0, "download": 0.8}
 ENDING = 60.0  # seconds that what a process leaves may take to end by itself
@@ -163,8 +163,7 @@ class Lane:
                 happened.append(event)
                 ending = event if kind.ends else ending
         if process.wait(PATIENCE) is None:
-            process.send(9, group=True)
-            process.wait(10)
+            process.end_by_force()
             happened.append(Event("none", now().place, str(now()), f"HANGS: {process.text()[-300:]}"))
         if conditional and conditional.name != "a worker hangs":
             # What ends by a limit ends where it is; the others hold from the start.
@@ -245,8 +244,7 @@ class Lane:
             self.other.arm(faults.Action.PRETEND, faults.Call.LOCK, folder, count=-1)
         process = self._start(scene, folder, other, self.other)
         if process.wait(PATIENCE) is None:
-            process.send(9, group=True)
-            process.wait(10)
+            process.end_by_force()
         self._end_strays(process)
         return process.status, process.text()
 

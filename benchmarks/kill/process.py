@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import faulthandler
 import gc
 import io
 import os
@@ -77,6 +78,13 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 
+    def end_by_force(self) -> None:
+        """Of one that hangs; its log then says where its threads are, if it is a fork."""
+        self.send(signal.SIGUSR2)
+        self.wait(2)
+        self.send(signal.SIGKILL, group=True)
+        self.wait(10)
+
     def text(self) -> str:
         """Its output so far."""
         return self.log.read_text(errors="replace")
@@ -143,6 +151,7 @@ def _become(program: Callable[[Sequence[str]], None], argv: Sequence[str], circu
         from envs.vector import workers
 
         workers.TIMEOUT = circumstances.worker_timeout
+    faulthandler.register(signal.SIGUSR2, sys.stderr)
     gc.disable()  # what the fork has of this process's memory would be copied
     status = 0
     try:

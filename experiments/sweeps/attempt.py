@@ -22,7 +22,8 @@ def become(folder: str, name: str) -> None:
     sweep = manifest.read(pathlib.Path(folder))
     command = [sys.executable, "-u", sweep.program, *sweep.jobs[name].argv]
     descriptor = os.open(sweep.log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(descriptor, os.fsencode(logs.start_line(command)))
+    with open(descriptor, "wb", closefd=False) as file:  # which writes again what the system takes only in parts
+        file.write(os.fsencode(logs.start_line(command)))
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     if numbers := os.environ.get(PROCESSORS):

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from experiments.row_format import PHASES, parse_variant
+from trqam_jax.errors import start_thread
 from trqam_jax.files import read_json, write_json
 
 #: How long a run that is over waits for a mirror that has not shown everything yet.
@@ -246,7 +247,7 @@ class _Follower:
         self._is_off = False
         self._waiting: queue.SimpleQueue[tuple[str, Rows] | bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._follow, name=f"mirror-{name}", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def put(self, item: tuple[str, Rows] | bool) -> None:
         if self._thread.is_alive():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from experiments.row_format import PHASES
+from trqam_jax.errors import start_thread
 
 RECENT_ROWS = 10  # so many of the last rates of updates count
 RECENT_EVALUATIONS = 3
@@ -21,7 +22,7 @@ class WorkingClock:
         self._tick, self._longest, self._now = tick, longest, now
         self._last, self._stopped = now(), 0.0
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, name="working-clock", daemon=True).start()
+        start_thread(threading.Thread(target=self._watch, name="working-clock", daemon=True))
 
     def __call__(self) -> float:
         """Like time.perf_counter: differences count."""

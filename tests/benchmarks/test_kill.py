@@ -1,7 +1,9 @@
 """The campaign of disturbances: a handful of its events, and that it notices what it is there to notice."""
 
 import csv
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -9,15 +11,18 @@ import types
 
 import pytest
 
-from benchmarks.kill import conditions, events, record, scenes
+from benchmarks.kill import conditions, events, faults, record, scenes
 from benchmarks.kill.events import KINDS
 from benchmarks.kill.places import Where, of_file, where
 
 ROOT = pathlib.Path(__file__).parents[2]
+needs_faults = pytest.mark.skipif(
+    bool(conditions.allowed()) or not shutil.which("cc"), reason=conditions.allowed() or "no cc"
+)
 QUICK = ("SIGKILL", "SIGINT", "ENOSPC", "EIO, writing", "EROFS", "short writes", "SIGSTOP, SIGCONT")
 
 
-@pytest.mark.skipif(bool(conditions.allowed()) or not shutil.which("cc"), reason=conditions.allowed() or "no cc")
+@needs_faults
 def test_downloads_disturbed_in_seven_ways_are_whole_in_the_end(tmp_path):
     table = tmp_path / "kill.csv"
     options = ["--events=7", "--lanes=1", "--seed=1", "--scenes=download", f"--kinds={';'.join(QUICK)}"]
@@ -29,6 +34,27 @@ def test_downloads_disturbed_in_seven_ways_are_whole_in_the_end(tmp_path):
     assert len(rows) >= 7
     assert {(row["outcome"], row["left"]) for row in rows} == {(record.RIGHT, record.EQUAL)}
     assert len({row["kind"] for row in rows}) >= 2  # a download may be over before what was to disturb it
+
+
+HOLD = """
+import pathlib, sys
+from experiments.training import lock
+with lock.hold(folder := pathlib.Path(sys.argv[1]), wait=False):
+    lock.check(folder)
+    print((folder / lock.NAME).read_text())
+"""
+
+
+@needs_faults
+def test_a_lock_has_its_holders_whole_name_where_the_system_writes_in_parts(tmp_path):
+    harm = faults.Faults(tmp_path / "control")
+    harm.arm(faults.Action.SHORT, faults.Call.WRITE, tmp_path)
+    environment = os.environ | {"LD_PRELOAD": str(faults.build(tmp_path)), faults.VARIABLE: str(harm.path)}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert harm.struck().endswith("/lock")
+    assert re.fullmatch(r"pid \d+ on host .+\n", result.stdout), result.stdout + result.stderr
+    assert (tmp_path / "lock").read_text() == ""
 
 
 def ended(status, text, kind=None, scene="run", happened=True):

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import signal
+import threading
 
 import pytest
 
@@ -73,3 +75,20 @@ def test_a_full_shared_memory_is_named(monkeypatch):
         generation.play_all("a", object, object, 3, workers=2, progress=False)
     with pytest.raises(GenerationError, match=r"No space left on device$"):
         generation.play_all("a", object, object, 3, workers=1, progress=False)
+
+
+def test_a_worker_that_may_start_no_thread_says_so_where_it_is_heard(monkeypatch):
+    """What its start raises ends a worker with a traceback of its own; what its work raises comes to the parent."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(generation, "_of_worker", {})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    try:
+        generation._start_worker(object)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(UserError, match=r"can't start new thread; .*ulimit -u"):
+        generation._work(object, 0)

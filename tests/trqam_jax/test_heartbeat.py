@@ -100,6 +100,13 @@ def test_a_second_writer_stops_the_first(tmp_path):
     lock.check(tmp_path)  # which this process no longer holds
 
 
+def test_an_own_name_that_a_full_disk_cut_is_no_other_writer(tmp_path):
+    with lock.hold(tmp_path, wait=False):
+        os.truncate(tmp_path / lock.NAME, 5)
+        lock.check(tmp_path)
+    assert heartbeat.owner(tmp_path / lock.NAME) == ""
+
+
 def test_without_locks_signs_of_life_do(tmp_path, monkeypatch, elsewhere, capsys):
     def none(*_):
         raise OSError(37, "No locks available")
