@@ -56,6 +56,8 @@ class Process:
             except BaseException:  # a fork must never go on as its parent
                 traceback.print_exc()
                 os._exit(99)
+        while os.getsid(self.pid) != self.pid and self.poll() is None:  # before, no signal to its group would arrive
+            time.sleep(0.001)
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
