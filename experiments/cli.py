@@ -18,6 +18,8 @@ from trqam_jax.settings import parse as parse_value
 
 #: The exit status of a run that a signal stopped and that the same command continues (sysexits.h calls it TEMPFAIL).
 EXIT_INTERRUPTED = os.EX_TEMPFAIL
+#: The end of the last line that such a run prints.
+GOES_ON = "; the same command goes on from there"
 #: Of a run whose device failed, or would not start: the same command goes on, better on another one (UNAVAILABLE).
 EXIT_DEVICE_FAILED = os.EX_UNAVAILABLE
 
@@ -72,7 +74,7 @@ def define_agents_flags(program: str = "") -> None:
 def fail(error: BaseException) -> NoReturn:
     """One line on stderr and a non-zero exit, for what the user can do something about."""
     if isinstance(error, Interrupted):
-        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        print(f"{error}{GOES_ON}", file=sys.stderr)
         ahead.leave(EXIT_INTERRUPTED)
     if isinstance(error, DeviceFailed):
         print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ import signal
 import time
 from typing import NamedTuple
 
+from experiments.cli import EXIT_INTERRUPTED, GOES_ON
+
 #: How much of a log's end is looked at for how an attempt ended and why, in bytes.
 TAIL = 20_000
 
@@ -49,8 +51,13 @@ def last_attempt(log: pathlib.Path) -> Attempt | None:
     start, text = _last_part(log)
     pid, host = (int(start[1]), start[2]) if start else (None, "")
     ends = re.findall(r"^== end: status (-?\d+)$", text, re.MULTILINE)
-    status = int(ends[-1]) if ends else None
+    status = int(ends[-1]) if ends else EXIT_INTERRUPTED if _was_interrupted(text) else None
     return Attempt(pid, host, status, _error(text, status) if status else "")
+
+
+def _was_interrupted(text: str) -> bool:
+    """Whether the run itself says so: where Slurm ends a job, nobody is left to write down a status."""
+    return any(line.endswith(GOES_ON) and not line.startswith("error:") for line in text.splitlines())
 
 
 def _last_part(log: pathlib.Path) -> tuple[re.Match[str] | None, str]:

@@ -10,6 +10,7 @@ import time
 import pytest
 from made_sweeps import ROOT
 
+from experiments import cli
 from experiments.row_format import aside
 from experiments.sweeps import logs, progress, report, states
 from experiments.sweeps.states import State
@@ -133,6 +134,16 @@ def test_a_job_that_nobody_ended_is_told_from_one_that_goes_on(sweep, host, sile
     found = states.state(sweep, sweep.jobs["fql/cube"], {})
     assert (found.kind, found.place) == (kind, "offline 10")
     assert words in found.error
+
+
+@pytest.mark.parametrize("host", ["here", "gpu7"])
+def test_a_job_that_says_that_it_was_interrupted_was_whoever_ended_it(sweep, host):
+    """A cancelled job's batch script ends with it, and writes down no status."""
+    started(sweep, "fql/cube", platform.node() if host == "here" else host, 999999999)
+    run_of(sweep, "fql/cube", [("offline", 10)])
+    with sweep.log("fql/cube").open("a") as log:
+        log.write(f"interrupted by SIGTERM{cli.GOES_ON}\nslurmstepd: error: *** JOB 5 ON {host} CANCELLED ***\n")
+    assert states.state(sweep, sweep.jobs["fql/cube"], {}) == states.State("interrupted", "offline 10")
 
 
 def test_a_long_log_is_read_from_its_end(tmp_path):
