@@ -133,10 +133,19 @@ def compiler_options(replicas: int | None = None) -> dict[str, Any]:
 
 def prepare_process() -> None:
     """For the main thread of a process that trains, to call when all is imported and before anything is computed."""
+    check_modes()
     check_threads(16 + 6 * (os.cpu_count() or 1))  # 28 were counted on two processors
     keep_freed_memory()
     find_devices()
     gc.freeze()  # while programs are traced, collections would look through all that the imports made
+
+
+def check_modes() -> None:
+    """UserError at modes of JAX in which programs of float32 that are compiled ahead cannot be made."""
+    if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError("JAX_ENABLE_X64 is on: everything is computed in float32; unset it, or set it to 0")
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError("JAX_DISABLE_JIT is on: programs are compiled before they run; unset it, or set it to 0")
 
 
 def check_threads(count: int) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.kill import conditions
+from trqam_jax import backend
 from trqam_jax.backend import compiler_options, compiling_for, target_platform
+from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -162,3 +164,14 @@ except UserError as error:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("can't start new thread; this user has as many processes")
+
+
+@pytest.mark.parametrize("mode", ["jax_enable_x64", "jax_disable_jit"])
+def test_modes_in_which_nothing_trains_are_refused(mode):
+    jax.config.update(mode, True)
+    try:
+        with pytest.raises(UserError, match=f"{mode.upper()} is on: .* unset it, or set it to 0"):
+            backend.check_modes()
+    finally:
+        jax.config.update(mode, False)
+    backend.check_modes()

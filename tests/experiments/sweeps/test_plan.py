@@ -122,6 +122,9 @@ def test_a_named_policy_is_at_one_commit_in_all_jobs_and_stays_there(given, monk
         ({"overrides": {"agent.best_of_n": "4"}, "agents": ["qsm", "dac"]}, ["agent.best_of_n", "none of qsm, dac"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
         ({"flags": {"resume": "never"}}, ["--resume=never"]),
+        ({"agents": [], "overrides": {}}, ["--agents is empty", "trqam"]),
+        ({"overrides": {"run.out_dir": "x"}}, ["run.out_dir=x", "--out_dir"]),
+        ({"overrides": {"run.part": "x"}}, ["run.part=x"]),
     ],
 )
 def test_errors_name_the_value(own, words):
