@@ -308,7 +308,7 @@ class Remembered:
 
 @pytest.mark.parametrize(
     ("number", "where"),
-    [(signal.SIGINT, "evaluating"), (signal.SIGTERM, "updating"), (signal.SIGUSR1, "evaluating")],
+    [(signal.SIGINT, "evaluating"), (signal.SIGTERM, "updating"), (signal.SIGUSR1, "evaluating"), (signal.SIGHUP, "updating")],
 )
 def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
@@ -326,6 +326,21 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
         assert ("offline", 40) in steps(folder, "train")
         assert ("offline", 40) not in steps(folder, "eval")
     assert left_by(running.run(make())) == unbroken
+
+
+def test_a_terminal_that_closes_is_told_of_twice_and_outlived_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupt.watched():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.pending()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(interrupt.Interrupted, match="SIGHUP"), interrupt.watched():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.pending()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("where", "kept"), [("an update", 30), ("a checkpoint", 15)])
