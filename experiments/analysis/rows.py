@@ -297,7 +297,9 @@ def sources(runs: list[Run], phase: str) -> list[Source]:
         rows = _of_phase(evals, phase)
         if rows.empty:
             phases = ", ".join(sorted(evals.phase.unique()))
-            raise UserError(f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases}")
+            raise UserError(
+                f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases or 'none yet'}"
+            )
         seeds = {*evals.seed, *(seed for run in own for seed in run.config["run.seeds"])}
         limits: dict[str, set[int | None]] = {}
         for run in own:

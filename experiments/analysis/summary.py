@@ -1,6 +1,7 @@
 """A run at a glance, from its rows: BC policy against fine-tuned, and a plot."""
 
 import pathlib
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ def summarise(folder: pathlib.Path) -> str:
         lines.append(f"plot: {folder / 'summary.png'}")
     lines.append(f"rows: {folder}")
     if len(run.eval):
-        lines.append(f"to look at it: python experiments/report.py {folder} --out=report.html")
+        lines.append(f"to look at it: python experiments/report.py {shlex.quote(str(folder))} --out=report.html")
     return "\n".join(lines)
 
 
