@@ -166,12 +166,25 @@ except UserError as error:
     assert result.stdout.startswith("can't start new thread; this user has as many processes")
 
 
-@pytest.mark.parametrize("mode", ["jax_enable_x64", "jax_disable_jit"])
-def test_modes_in_which_nothing_trains_are_refused(mode):
-    jax.config.update(mode, True)
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_disable_jit", True),
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_transfer_guard", "disallow"),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+        ("jax_random_seed_offset", 1),
+    ],
+)
+def test_modes_in_which_nothing_trains_or_seeds_mean_other_numbers_are_refused(mode, value):
+    before = getattr(jax.config, mode)
+    backend.check_modes()
+    jax.config.update(mode, value)
     try:
-        with pytest.raises(UserError, match=f"{mode.upper()} is on: .* unset it, or set it to 0"):
+        with pytest.raises(UserError, match=f"{mode.upper()}={value}: expected {before}, because .*; unset it"):
             backend.check_modes()
     finally:
-        jax.config.update(mode, False)
-    backend.check_modes()
+        jax.config.update(mode, before)
