@@ -124,3 +124,19 @@ def test_state_is_what_training_changes(name):
     assert again.train is agent.train
     defaults = agents.default_config(name)
     assert {key: setting.default for key, setting in agents.settings(name).items()} == defaults.to_dict()
+
+
+def test_a_class_that_fills_in_too_little_says_what_it_lacks():
+    class Unfinished(agents.AGENTS["fql"].__base__):
+        """Nothing."""
+
+    agent = Unfinished(train=None, config=None, spec=tiny.SPEC)
+    calls = {
+        "create": lambda: Unfinished.create(jax.random.key(0), tiny.SPEC, None),
+        "draw": lambda: agent.draw(jax.random.key(0), 2),
+        "step": lambda: agent.step(None, {}),
+        "sample": lambda: agent.sample(None, None),
+    }
+    for name, call in calls.items():
+        with pytest.raises(NotImplementedError, match=f"Unfinished has no {name}"):
+            call()
