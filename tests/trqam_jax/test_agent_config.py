@@ -130,12 +130,12 @@ def test_a_class_that_fills_in_too_little_says_what_it_lacks():
     class Unfinished(agents.AGENTS["fql"].__base__):
         """Nothing."""
 
-    agent = Unfinished(train=None, config=None, spec=tiny.SPEC)
+    key, config = jax.random.key(0), tiny.config("fql")
+    agent = Unfinished(train=None, config=config, spec=tiny.SPEC)
     calls = {
-        "create": lambda: Unfinished.create(jax.random.key(0), tiny.SPEC, None),
-        "draw": lambda: agent.draw(jax.random.key(0), 2),
-        "step": lambda: agent.step(None, {}),
-        "sample": lambda: agent.sample(None, None),
+        "create": lambda: Unfinished.create(key, tiny.SPEC, config),
+        "draw": lambda: agent.draw(key, 2),
+        "sample": lambda: agent.sample(jnp.zeros((2, 4)), jnp.zeros((1, 2, 6))),
     }
     for name, call in calls.items():
         with pytest.raises(NotImplementedError, match=f"Unfinished has no {name}"):
