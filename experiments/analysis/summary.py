@@ -64,9 +64,10 @@ def path_kl(train: pd.DataFrame) -> list[str]:
     last = phase[(phase.step == steps[-1]) & (phase.status == OK)]
     for _, replicas in groups(last, "variant"):
         kl, budget, multiplier = replicas[["path_kl", "kl_budget", "lambda"]].mean()
+        share = f"{kl / budget:.1%} of its budget of {budget:.3g}" if budget else "with a budget of 0"
         lines.append(
             f"path KL over the last {block:,} steps, mean over {len(replicas)} replica(s): "
-            f"{kl:.3f}, {kl / budget:.1%} of its budget of {budget:.3g}; lambda {multiplier:.3g}"
+            f"{kl:.3f}, {share}; lambda {multiplier:.3g}"
         )
     return lines
 

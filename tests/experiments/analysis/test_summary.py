@@ -44,6 +44,12 @@ def test_a_method_without_a_flow_has_its_plot(tmp_path):
     assert (folder / "summary.png").exists()
 
 
+def test_a_budget_of_zero(tmp_path):
+    folder = write_run(tmp_path / "trqam-0", [{}], kl_budget=0.0)
+    (folder / "train.csv").write_text(TRAIN + "cube-single,1,trqam,7,offline,1000000,ok,0,100,0.25,1,1,\n")
+    assert ": 0.250, with a budget of 0; lambda 100\n" in summarise(folder)
+
+
 def test_the_command_that_it_ends_with_can_be_typed(tmp_path):
     folder = write_run(tmp_path / "a b [c] $d" / "rebrac-0", [{}], agent="rebrac")
     line = summarise(folder).splitlines()[-1]
