@@ -133,7 +133,8 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"train.batch_size": "1e300"}}, ["batch_size is 1", "at most 4294967295"]),
         ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
         ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
-        ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 0"]),
+        ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 1e-09"]),
+        ({"overrides": {"agent.kl_budget": "0"}}, ["kl_budget is 0.0", "at least 1e-09"]),  # lambda would never move
         (
             {"overrides": {"agent.kl_budget": "1,2"}, "settings": {"online.kl_budget": 0.5}},
             ["kl_budget_online=0.5", "1.0,2.0"],
