@@ -29,7 +29,7 @@ AVERAGED = ("actor_slow", "critic")
 
 #: The dual variable's settings, of TRQAM (arXiv 2605.27079), its ablation and SQAM.
 TRUST_REGION: dict[str, Setting] = {
-    "kl_budget": Setting(1.0, "eps_KL, the path KL to the base flow in nats per action", low=0.0, online=True),
+    "kl_budget": Setting(1.0, "eps_KL, the path KL to the base flow in nats per action", low=1e-9, online=True),
     "eta": Setting(0.01, "step size of the dual variable lambda", low=0.0),
     "kl_average": Setting(0.1, "weight of the newest path KL in its moving average", low=0.0, high=1.0),
     "kl_clip": Setting(2.0, "a path KL counts up to this many budgets", low=0.0),

@@ -165,8 +165,10 @@ def _tasks(domain: envs.Domain, env: str, task: int | None, tasks: str | None) -
 
 
 def _seeds(protocol: envs.Protocol, seeds: list[str] | None, num_seeds: int | None) -> tuple[int, ...]:
-    if seeds and num_seeds is not None:
+    if seeds is not None and num_seeds is not None:
         raise UserError("--seeds and --num_seeds both given; use one of them")
+    if seeds == []:
+        raise UserError("--seeds is empty, expected numbers like 1,2,3; without the flag it is the protocol's first")
     if seeds:
         if not all(text.isdecimal() and int(text) < 2**32 for text in seeds):
             raise UserError(f"--seeds={','.join(seeds)}: expected numbers from 0 to 2^32 - 1")

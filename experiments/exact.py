@@ -17,7 +17,8 @@ from experiments.exact_study import run
 from experiments.exact_study.figure import save
 from experiments.exact_study.results import table, write_csv
 from trqam_jax import console
-from trqam_jax.backend import keep_compiled_programs
+from trqam_jax.backend import check_modes, keep_compiled_programs
+from trqam_jax.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     keep_compiled_programs()
     try:
+        check_modes()
         panels = run()
         rows = [row for panel in panels.values() for row in panel.rows]
         print(table(rows))
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_csv(rows, arguments.out / "exact.csv")
             save(panels, arguments.out / "exact.png")
             print(f"\n{arguments.out / 'exact.csv'}, {arguments.out / 'exact.png'}")
-    except OSError as error:
+    except (UserError, OSError) as error:
         cli.fail(error)
 
 

@@ -83,6 +83,17 @@ def status(sweep: manifest.Sweep) -> str:
     return report.progress(sweep, found, progress.all_progress(sweep, found, runs))
 
 
+def refuse_settings(argv: list[str], command: str) -> None:
+    """A UserError at what would plan other jobs: status and retry take those that the manifest has."""
+    names = [*cli.SHARED, "agents", "envs", "suite", "max_replicas", "dry_run", "benchmark"]
+    given = [f"--{name}" for name in names if FLAGS[name].present and name not in ("out_dir", "group")]
+    for argument in [*given, *argv[1:]]:
+        raise UserError(
+            f"{argument}: `{command}` takes a sweep's jobs as they were planned; leave it out, or ask for the sweep "
+            "again with it"
+        )
+
+
 def parse(argv: list[str], command: str) -> list[str]:
     """The flags. `status` does without those of agents' settings, where none is given: they import JAX."""
     given = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
@@ -92,6 +103,8 @@ def parse(argv: list[str], command: str) -> list[str]:
 
 def main(argv: list[str], command: str) -> int:
     try:
+        if command != "run":
+            refuse_settings(argv, command)
         if command == "status":
             print(status(manifest.read(folder_of_sweep())))
             return 0

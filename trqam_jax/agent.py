@@ -54,7 +54,7 @@ class AbstractAgent(struct.PyTreeNode):
     @classmethod
     def create(cls, key: Key, spec: Spec, config: AgentConfig) -> "AbstractAgent":
         """Fresh parameters. config: the algorithm's own section."""
-        raise NotImplementedError
+        raise _lacking(cls, "create")
 
     @classmethod
     def empty(cls: type[A], spec: Spec, config: AgentConfig) -> A:
@@ -117,12 +117,12 @@ class AbstractAgent(struct.PyTreeNode):
 
     def draw(self, key: Key, batch_size: int) -> Noise:
         """All random numbers of one update."""
-        raise NotImplementedError
+        raise _lacking(type(self), "draw")
 
     def step(self, batch: Batch, noise: Noise) -> tuple["AbstractAgent", Info]:
         """One gradient step on given noise. Its info has grad_norm, the gradients' joint norm: where that is finite, so
         are parameters, averages and Adam's moments, which is how the update loop knows a step that diverged."""
-        raise NotImplementedError
+        raise _lacking(type(self), "step")
 
     def update(self, batch: Batch, key: Key) -> tuple["AbstractAgent", Info]:
         """One gradient step."""
@@ -131,7 +131,7 @@ class AbstractAgent(struct.PyTreeNode):
     def sample(self, observations: Float[Array, "B O"], noise: Float[Array, "n B D"]) -> Float[Array, "B D"]:
         """The policy's chunks in [-1, 1]: of n = best_of_n candidates, each from its own standard normal noise, the
         best by the critics."""
-        raise NotImplementedError
+        raise _lacking(type(self), "sample")
 
     def act(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
         """Chunks of actions in [-1, 1], as they are evaluated."""
@@ -141,3 +141,7 @@ class AbstractAgent(struct.PyTreeNode):
     def act_online(self, observations: Float[Array, "B O"], key: Key) -> Float[Array, "B H A"]:
         """Chunks of actions in [-1, 1] to collect data with; most methods act in evaluations alike."""
         return self.act(observations, key)
+
+
+def _lacking(agent_class: type, method: str) -> NotImplementedError:
+    return NotImplementedError(f"{agent_class.__name__} has no {method}: an algorithm's class is to fill it in")

@@ -133,10 +133,33 @@ def compiler_options(replicas: int | None = None) -> dict[str, Any]:
 
 def prepare_process() -> None:
     """For the main thread of a process that trains, to call when all is imported and before anything is computed."""
+    check_modes()
     check_threads(16 + 6 * (os.cpu_count() or 1))  # 28 were counted on two processors
     keep_freed_memory()
     find_devices()
     gc.freeze()  # while programs are traced, collections would look through all that the imports made
+
+
+_SEEDS = "equal seeds are to mean equal random numbers"
+#: Modes of JAX, as variables of the environment set them: what they may be, the default first, and why.
+_MODES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "jax_enable_x64": ((False,), "everything is computed in float32"),
+    "jax_disable_jit": ((False,), "programs are compiled before they run"),
+    "jax_numpy_rank_promotion": (("allow", "warn"), "arrays are broadcast"),
+    "jax_numpy_dtype_promotion": (("standard",), "whole numbers meet float32"),
+    "jax_transfer_guard": ((None, "allow", "log", "log_explicit"), "data and rows go between host and device"),
+    "jax_default_prng_impl": (("threefry2x32",), _SEEDS),
+    "jax_threefry_partitionable": ((True,), _SEEDS),
+    "jax_random_seed_offset": ((0,), _SEEDS),
+}
+
+
+def check_modes() -> None:
+    """UserError at modes of JAX in which nothing trains, or other numbers would come of the same settings."""
+    for name, (allowed, why) in _MODES.items():
+        value = getattr(jax.config, name)
+        if value not in allowed:
+            raise UserError(f"{name.upper()}={value}: expected {allowed[0]}, because {why}; unset it")
 
 
 def check_threads(count: int) -> None:

@@ -60,6 +60,7 @@ class _Patient(io.FileIO):
             return super().write(data)
         except OSError as error:
             if error.errno not in _NOBODY_READS and not (error.errno == errno.EIO and self._is_device()):
+                error.filename = {1: "standard output", 2: "standard error"}.get(self.fileno())
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())

@@ -30,6 +30,7 @@ from trqam_jax.streams import make_streams
 from trqam_jax.types import Array, Key, Params, Spec
 
 MAX_FLOW_STEPS = 10_000
+MOST_EPISODES, MOST_SEEDS = 2**31 - 1, 2**32 - 1  # JAX would take larger ones for others
 
 
 class Policy:
@@ -72,9 +73,15 @@ class Policy:
 
     def chunk(self, observation: np.ndarray) -> np.ndarray:
         """A newly decided chunk (H, A) float32 in [-1, 1]; observation: (O,)."""
-        x = np.asarray(observation, np.float32)
+        try:
+            x = np.asarray(observation, np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"an observation that is no array of numbers ({error})") from None
         if x.shape != (self.spec.observation_dim,):
             raise UserError(f"an observation of shape {x.shape}, expected ({self.spec.observation_dim},)")
+        if not np.isfinite(x).all():
+            places = ", ".join(map(str, np.flatnonzero(~np.isfinite(x))[:10]))
+            raise UserError(f"an observation with nan or infinite numbers, at {places}; expected finite ones")
         x = x if self._scaling is None else self._scaling.apply(x)
         slot = np.array([[self._episode]]), np.array([[self._decision]])
         with backend.matmul_precision(self._precision):
@@ -86,6 +93,7 @@ class Policy:
         """A new episode: what is left of a chunk is dropped. episode: its number, by default the next one."""
         if episode is None:
             episode = self._episode + (self._decision > 0)
+        episode = _whole("episode", episode, MOST_EPISODES)
         self._episode, self._decision, self._queue = episode, 0, []
 
 
@@ -156,7 +164,7 @@ def flow_policy(stored: Stored, *, seed: int | None = None) -> Policy:
 def acting(actor: Actor, stored: Stored, *, seed: int | None = None) -> Policy:
     """An actor whose arrays have a leading axis of length one, with what its folder says besides."""
     manifest = stored.manifest
-    noise = manifest.noise if seed is None else manifest.noise._replace(seed=seed)
+    noise = manifest.noise if seed is None else manifest.noise._replace(seed=_whole("seed", seed, MOST_SEEDS))
     about = {"address": stored.address, **manifest.about}
     try:
         return Policy(actor, manifest.spec, noise, scaling=manifest.scaling, precision=manifest.precision, about=about)
@@ -203,6 +211,13 @@ def _flow_settings(stored: Stored) -> tuple[Velocity, int]:
             f"{MAX_FLOW_STEPS}"
         )
     return Velocity(tuple(widths), manifest.spec.chunk_dim, norm), steps
+
+
+def _whole(name: str, value: Any, most: int) -> int:
+    """The value, if it is a whole number from 0 to `most`; else a UserError."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= value <= most:
+        return int(value)
+    raise UserError(f"{name}={value!r:.60}: expected a whole number from 0 to {most}")
 
 
 def _is_size(width: Any) -> bool:

@@ -46,6 +46,7 @@ class Setting(NamedTuple):
 
 Settings = Mapping[str, Setting]  # by key
 MOST = 2**32 - 1  # of a whole number without a bound of its own: seeds reach it, and arrays take no larger ones
+MOST_FLOAT = (2 - 2**-23) * 2.0**127  # float32's largest; what is larger would be infinite in an update
 
 
 def value_type(setting: Setting) -> type:
@@ -89,9 +90,10 @@ def _number(setting: Setting, name: str, text: str, kind: type) -> Any:
 
 
 def _parse_tuple(text: str) -> tuple[Any, ...]:
-    """Whole numbers where all are, else texts: 64,64 or (64, 64) or 'wandb'."""
-    parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",") if part.strip()]
-    if all(part.lstrip("-").isdecimal() for part in parts):
+    """Whole numbers where all are, else texts: 64,64 or (64, 64) or 'wandb'. (64,) has one."""
+    inner = text.strip("()[] ").removesuffix(",")
+    parts = [part.strip(" '\"") for part in inner.split(",")] if inner else []
+    if all(part.removeprefix("-").isdecimal() for part in parts):
         return tuple(int(part) for part in parts)
     return tuple(parts)
 
@@ -121,6 +123,8 @@ def check(setting: Setting, name: str, value: Any) -> Any:
         value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:
         raise UserError(f"{name}={value!r}: expected {_expected(setting)}")
+    if kind is str and setting.default and not value:  # as of a shell's variable that is not set
+        raise UserError(f"{name} is empty, expected a text like {setting.default!r}")
     if kind is str and setting.choices and value not in setting.choices:
         raise UserError(f"{name}={value}: unknown.{suggest(value, setting.choices)}")
     if kind in (int, float):
@@ -160,11 +164,14 @@ def _check_bounds(setting: Setting, name: str, value: float, shown: Any) -> None
     low = -math.inf if setting.low is None else setting.low
     most = MOST if value_type(setting) is int else math.inf
     high = most if setting.high is None else setting.high
-    if low <= value <= high and math.isfinite(value):
+    if low <= value <= high and abs(value) <= MOST_FLOAT:
         if value % setting.multiple_of and setting.multiple_of > 1:
             raise UserError(f"{name} is {shown}, expected a multiple of {setting.multiple_of}")
         return
     limits = [f"at least {setting.low}"] * (setting.low is not None)
-    limits += [f"at most {high}"] * (high < math.inf)
+    if value_type(setting) is float and MOST_FLOAT < abs(value) < math.inf:
+        limits.append("at most float32's largest, 3.4e38")
+    elif high < math.inf:
+        limits.append(f"at most {high}")
     bounds = f", {' and '.join(limits)}" if limits else ""
     raise UserError(f"{name} is {shown}, expected a finite number{bounds}")

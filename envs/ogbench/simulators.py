@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.base import Domain, StepResult
+from envs.graphics import import_package
 from envs.ogbench import twins
 from envs.ogbench.domains import env_id
 from trqam_jax.errors import UserError
@@ -20,6 +21,7 @@ def make(name: str, **options: Any) -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glfw's, about a missing display
+        import_package("mujoco", "MUJOCO_GL")
         import gymnasium
         import ogbench  # noqa: F401  (registers the environments)
 

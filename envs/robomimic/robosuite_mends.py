@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.graphics import import_package
 from envs.robomimic.install import require
 
 MENDED: dict[str, str] = {}  # what of robosuite was replaced: why
@@ -22,6 +23,7 @@ def import_robosuite() -> Any:
     Importing it sets MUJOCO_GL, which child processes would inherit, and logs what is missing of parts not used here.
     """
     require()
+    import_package("mujoco", "MUJOCO_GL")
     before = os.environ.get("MUJOCO_GL")
     logger = logging.getLogger("robosuite_logs")
     logger.addFilter(_errors_only)

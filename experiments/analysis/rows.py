@@ -113,9 +113,24 @@ class _Tables:
     def _read_all(self, name: str) -> Iterator[tuple[Run, _Rows]]:
         for table in read_tables([(run.folder / name, run.finished) for run in self.runs]):
             runs = [self.runs[number] for number in table.files]
+            _check_own(runs, table, name)
             rows, variants = _with_meaning(runs, table)
             for run, own, some in zip(runs, table.parts(rows), variants, strict=True):
                 yield run, _Rows(own, some)
+
+
+def _check_own(runs: Sequence[Run], table: Table, name: str) -> None:
+    """UserError if rows name another agent or environment than the configuration beside them."""
+    owner = np.repeat(np.arange(len(runs)), table.sizes)
+    for column, key in (("agent", "agent_name"), ("env", "env")):
+        if column not in table.rows:
+            continue
+        said = np.array([run.config[key] for run in runs], object)[owner]
+        for row in np.flatnonzero(table.rows[column].to_numpy() != said)[:1]:
+            raise UserError(
+                f"{runs[int(owner[row])].folder}: {name} has rows of the {column} {table.rows[column].iloc[row]!r:.60}, "
+                f"config.json says {said[row]!r:.60}; one of the files was edited or is another run's: mend it"
+            )
 
 
 def _with_meaning(runs: Sequence[Run], table: Table) -> tuple[pd.DataFrame, list[dict[str, dict[str, Any]]]]:
@@ -282,7 +297,9 @@ def sources(runs: list[Run], phase: str) -> list[Source]:
         rows = _of_phase(evals, phase)
         if rows.empty:
             phases = ", ".join(sorted(evals.phase.unique()))
-            raise UserError(f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases}")
+            raise UserError(
+                f"no evaluation of phase {phase!r} under protocol {protocol}; phases: {phases or 'none yet'}"
+            )
         seeds = {*evals.seed, *(seed for run in own for seed in run.config["run.seeds"])}
         limits: dict[str, set[int | None]] = {}
         for run in own:

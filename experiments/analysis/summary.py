@@ -1,6 +1,7 @@
 """A run at a glance, from its rows: BC policy against fine-tuned, and a plot."""
 
 import pathlib
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ def summarise(folder: pathlib.Path) -> str:
         lines.append(f"plot: {folder / 'summary.png'}")
     lines.append(f"rows: {folder}")
     if len(run.eval):
-        lines.append(f"to look at it: python experiments/report.py {folder} --out=report.html")
+        lines.append(f"to look at it: python experiments/report.py {shlex.quote(str(folder))} --out=report.html")
     return "\n".join(lines)
 
 
@@ -63,9 +64,10 @@ def path_kl(train: pd.DataFrame) -> list[str]:
     last = phase[(phase.step == steps[-1]) & (phase.status == OK)]
     for _, replicas in groups(last, "variant"):
         kl, budget, multiplier = replicas[["path_kl", "kl_budget", "lambda"]].mean()
+        share = f"{kl / budget:.1%} of its budget of {budget:.3g}" if budget else "with a budget of 0"
         lines.append(
             f"path KL over the last {block:,} steps, mean over {len(replicas)} replica(s): "
-            f"{kl:.3f}, {kl / budget:.1%} of its budget of {budget:.3g}; lambda {multiplier:.3g}"
+            f"{kl:.3f}, {share}; lambda {multiplier:.3g}"
         )
     return lines
 

@@ -1,6 +1,7 @@
 """The jobs of a sweep on this machine, some at a time. Imports no JAX."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -23,10 +24,10 @@ Environment = Mapping[str, str]
 
 
 def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use, as CUDA names them."""
+    """The NVIDIA GPUs that this process may use, as CUDA names them: -1 hides itself and what stands behind it."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [gpu for gpu in named.split(",") if gpu]
+        return [gpu for gpu in itertools.takewhile(lambda gpu: gpu.strip() != "-1", named.split(",")) if gpu]
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

@@ -55,7 +55,7 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def read(folder: pathlib.Path) -> Sweep:
-    """The sweep whose manifest lies there, or a UserError."""
+    """The sweep whose manifest lies there, or a UserError. Its runs lie beside it, wherever it was planned."""
     path = folder / "manifest.json"
     if not path.exists():
         raise UserError(f"{path}: there is no sweep; --out_dir and --group name it, or start it by --agents and --envs")
@@ -76,7 +76,24 @@ def read(folder: pathlib.Path) -> Sweep:
             _check(job.settings, job.name, dict)
     except TypeError as error:
         raise UserError(f"{path}: damaged, or of another version ({error})") from error
-    return Sweep(folder, content["program"], content["cwd"], {job.name: job for job in jobs})
+    by_name: dict[str, Job] = {}
+    for job in jobs:
+        if job.name in by_name:
+            raise UserError(f"{path}: damaged, two jobs are called {job.name}; remove one of them")
+        for other in job.after:
+            if other not in by_name:
+                raise UserError(
+                    f"{path}: damaged, {job.name} comes after {other!r:.80}, and no such job stands above it"
+                )
+        by_name[job.name] = job._replace(argv=[_in_place(argument, folder) for argument in job.argv])
+    return Sweep(folder, content["program"], content["cwd"], by_name)
+
+
+def _in_place(argument: str, folder: pathlib.Path) -> str:
+    """An argument of a job, with where the sweep's folder is now in place of where it was planned."""
+    places = {"--out_dir": folder.parents[1], "--group": folder.parent.name}
+    flag = argument.partition("=")[0]
+    return f"{flag}={places[flag]}" if flag in places else argument
 
 
 def _check(value: Any, where: Any, kind: type) -> None:

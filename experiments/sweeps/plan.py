@@ -69,9 +69,16 @@ def _check(request: Request) -> None:
     """A UserError at an agent that is none, at settings that no agent has, and at --resume."""
     if request.flags.get("resume", "auto") != "auto":
         raise UserError(f"--resume={request.flags['resume']}: the jobs of a sweep go on by themselves; leave it out")
+    if not request.agents:
+        raise UserError(f"--agents is empty, expected some of {', '.join(agents.AGENTS)}")
     for agent in request.agents:
         if agent not in agents.AGENTS:
             raise UserError(f"--agents: unknown {agent!r}.{suggest(agent, agents.AGENTS)}")
+    for key in ("run.out_dir", "run.group", "run.part", "run.resume"):
+        if key in request.overrides:
+            raise UserError(
+                f"--config.{key}={request.overrides[key]}: a sweep places its runs; use --out_dir and --group"
+            )
     by_flag = configuration.flags()
     for key in (*request.overrides, *(by_flag[name] for name in request.flags)):
         if not any(_has(agent, key) and configuration.reads(agent, key) for agent in request.agents):

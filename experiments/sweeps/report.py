@@ -1,5 +1,6 @@
 """A sweep in words: what it would take, and how far it is."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def progress(sweep: Sweep, found: Mapping[str, State], details: Mapping[str, Pro
         if state.kind == "failed":
             lines += [f"failed: {name}: {state.error}", f"        its log: {sweep.log(name)}"]
     if counts["done"] == len(found):
-        lines.append(f"table: python experiments/table.py {sweep.folder.parent}")
+        lines.append(f"table: python experiments/table.py {shlex.quote(str(sweep.folder.parent))}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 Imports no JAX as long as the runs are of this version: `status` is to answer at once.
 """
 
+import math
 import pathlib
 import platform
 import time
@@ -10,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiments.cli import EXIT_INTERRUPTED
-from experiments.row_format import BC_PREFIX, flatten
+from experiments.row_format import BC_PREFIX, PHASES, flatten
 from experiments.sweeps import logs
 from experiments.sweeps.logs import Attempt
 from experiments.sweeps.manifest import Job, Sweep
 from experiments.training.csv_rows import last_rows
 from experiments.training.time_left import Pace, in_words
+from trqam_jax.errors import UserError
 from trqam_jax.files import read_json
 
 #: A run writes at least its progress bar to its log, every half a minute except in an evaluation.
@@ -41,18 +43,41 @@ class Run(NamedTuple):
 
     def pace(self) -> Pace:
         """How fast it goes, by the end of times.csv."""
-        pace = Pace()
-        for row in last_rows(self.tables / "times.csv", 1000):
-            if row["updates_per_second"]:
-                pace.trained(row["phase"], float(row["updates_per_second"]))
-            if row["eval_seconds"]:
-                pace.evaluated(float(row["eval_seconds"]))
+        pace, path = Pace(), self.tables / "times.csv"
+        for row in last_rows(path, 1000):
+            if row.get("updates_per_second"):
+                pace.trained(_phase(path, row), _number(path, row, "updates_per_second"))
+            if row.get("eval_seconds"):
+                pace.evaluated(_number(path, row, "eval_seconds"))
         return pace
 
     def silent_for(self, log: pathlib.Path) -> float:
         """Seconds since a table or the log was written."""
         files = (log, *(self.tables / f"{name}.csv" for name in ("train", "eval", "times")))
         return time.time() - max(path.stat().st_mtime for path in files if path.exists())
+
+
+def _phase(path: pathlib.Path, row: Mapping[str, str]) -> str:
+    """Of a row; UserError if it is none."""
+    if row.get("phase") not in PHASES:
+        raise _damaged(path, row, "phase", f"one of {', '.join(PHASES)}")
+    return row["phase"]
+
+
+def _number(path: pathlib.Path, row: Mapping[str, str], column: str) -> float:
+    """What a row has in the column; UserError if it is no finite number."""
+    try:
+        number = float(row.get(column, ""))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _damaged(path, row, column, "a number")
+    return number
+
+
+def _damaged(path: pathlib.Path, row: Mapping[str, str], column: str, expected: str) -> UserError:
+    what = f"{column} is {row.get(column)!r:.60} in one of its last rows, expected {expected}"
+    return UserError(f"{path}: damaged, {what}; mend it or move it away")
 
 
 class State(NamedTuple):
@@ -85,8 +110,9 @@ class Runs:
         folder, config = found
         cloning = self._newest(job, BC_PREFIX) if job.agent == "bc" else None
         tables = cloning[0] if cloning else folder
-        rows = last_rows(tables / "train.csv", 2000)
-        phase, step = (rows[-1]["phase"], int(rows[-1]["step"])) if rows else ("", 0)
+        path = tables / "train.csv"
+        rows = last_rows(path, 2000)
+        phase, step = (_phase(path, rows[-1]), int(_number(path, rows[-1], "step"))) if rows else ("", 0)
         return Run(folder, tables, config, phase, step)
 
     def _newest(self, job: Job, prefix: str) -> tuple[pathlib.Path, dict[str, Any]] | None:

@@ -31,11 +31,13 @@ class CsvWriter:
 
 def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: int) -> list[dict[str, str]]:
     """Atomically drop the rows that are not to be kept, and at the end what a crash tore: a line without its end, and a
-    group with fewer than `group` rows. Kept lines stay as they are to the byte; they are returned, read."""
+    group with fewer than `group` rows. Kept lines stay as they are to the byte, but for line ends as other programs
+    write them; they are returned, read."""
     if not path.exists():
         return []
     # No value holds a line break, so a line is a row.
-    content = read_bytes(path)
+    stored = read_bytes(path)
+    content = stored.replace(b"\r\n", b"\n")
     header, *lines = content.decode(errors="replace").split("\n")[:-1] or [""]
     columns = header.split(",")
     rows = list(csv.DictReader(lines, columns))
@@ -49,7 +51,7 @@ def cut_csv(path: pathlib.Path, keep: Callable[[dict[str, str]], bool], group: i
         raise UserError(f"{path}: damaged, {error} in its columns {header!r:.200}; move it away or mend it") from error
     if not header:
         path.unlink()
-    elif len(kept) < len(lines) or not content.endswith(b"\n"):
+    elif len(kept) < len(lines) or not stored.endswith(b"\n") or content != stored:
         write_text(path, "".join(f"{line}\n" for line in [header, *(line for line, _ in kept)]))
     return [row for _, row in kept]
 

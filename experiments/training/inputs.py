@@ -56,7 +56,15 @@ def locate(config: ConfigDict) -> tuple[ConfigDict, pathlib.Path]:
 def _given_policy(config: ConfigDict) -> dict[str, Any]:
     """What the meta file of the given BC policy says; {} without one."""
     place = policies_by_name.folder(config)
-    return {} if place is None else checkpoint.read_policy_meta(place)
+    try:
+        return {} if place is None else checkpoint.read_policy_meta(place)
+    except checkpoint.Damaged:
+        raise
+    except UserError as error:
+        raise UserError(
+            f"bc.checkpoint is no BC policy ({error}); expected a folder like cloned-*/checkpoints/STEPS, an imported "
+            "one, released or hub:owner/name"
+        ) from error
 
 
 def _check_not_scaled(config: ConfigDict) -> None:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # the last: its terminal was closed
 
 
 class Interrupted(KeyboardInterrupt):
@@ -21,10 +21,12 @@ _at_once = False
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
     """In here, and at its end, the first of SIGNALS makes the next `check` raise Interrupted; a second one ends the
-    process there and then. Main thread only."""
+    process there and then. Main thread only. A process that was to outlive its terminal (nohup) still does."""
     global _pending
     _pending = None
-    before = {number: signal.signal(number, _handle) for number in SIGNALS}
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, _handle) for number in heard}
     try:
         yield
         check()
@@ -60,6 +62,8 @@ def check() -> None:
 def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
     if _pending is not None:
+        if number == signal.SIGHUP:
+            return  # of one terminal that closes the kernel tells, and the shell as well
         for child in multiprocessing.active_children():
             child.kill()
         signal.signal(number, signal.SIG_DFL)

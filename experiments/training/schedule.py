@@ -83,7 +83,7 @@ def starting_place(folder: pathlib.Path, checkpoints: Checkpoints, schedules: Ma
     except Damaged as error:
         raise UserError(f"{error}; --resume=never starts over, and moves this run aside") from error
     if newest is None:
-        if (folder / "DONE").exists():
+        if (folder / "DONE").exists() and _had_steps(folder):
             raise UserError(
                 f"{folder}: is finished and has no checkpoint to be continued from; "
                 "--resume=never starts over, and moves it aside"
@@ -92,6 +92,12 @@ def starting_place(folder: pathlib.Path, checkpoints: Checkpoints, schedules: Ma
     _check_reached(folder, newest, schedules)
     print(f"going on from {checkpoints.path(newest)}")
     return newest
+
+
+def _had_steps(folder: pathlib.Path) -> bool:
+    """Whether the finished run in the folder was to train; one that only evaluated its BC policy begins where it is."""
+    stored = read_json(folder / "config.json", ("train",))
+    return bool(stored["train"]["offline_steps"] or stored.get("online", {}).get("steps", 0))
 
 
 def _check_reached(folder: pathlib.Path, newest: Place, schedules: Mapping[str, Schedule]) -> None:

@@ -32,7 +32,8 @@ def test_layers():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("64,64", (64, 64)), ("(64, 64)", (64, 64)), ("[64,64,64]", (64, 64, 64)), ("64", (64,))]
+    ("text", "value"),
+    [("64,64", (64, 64)), ("(64, 64)", (64, 64)), ("[64,64,64]", (64, 64, 64)), ("64", (64,)), ("(64,)", (64,))],
 )
 def test_tuples_on_the_command_line(text, value):
     assert resolve(overrides={"agent.hidden_dims": text}).agent.hidden_dims == value
@@ -112,6 +113,13 @@ def test_resolving_does_not_change_the_defaults():
         ({"tasks": "1,2"}, ["--env=cube-single"]),
         ({"seeds": ["1", "x"]}, ["--seeds=1,x"]),
         ({"seeds": ["1"], "num_seeds": 2}, ["one of them"]),
+        ({"seeds": []}, ["--seeds is empty", "1,2,3"]),
+        ({"seeds": [], "num_seeds": 2}, ["one of them"]),
+        ({"overrides": {"data.dataset": ""}}, ["data.dataset", "is empty", "'auto'"]),
+        ({"overrides": {"run.out_dir": ""}}, ["run.out_dir", "is empty", "'runs'"]),
+        ({"overrides": {"agent.hidden_dims": "--64"}}, ["hidden_dims", "'--64'", "whole numbers"]),
+        ({"overrides": {"agent.hidden_dims": "16,,16"}}, ["hidden_dims", "'16', '', '16'", "whole numbers"]),
+        ({"overrides": {"agent.kl_budget": "1e39"}}, ["kl_budget is 1e+39", "at most float32's largest"]),
         ({"num_seeds": 13}, ["12"]),
         ({"num_seeds": 0}, ["--num_seeds=0"]),
         ({"settings": {"train.log_interval": 0}}, ["log_interval", "at least 1"]),
@@ -125,7 +133,8 @@ def test_resolving_does_not_change_the_defaults():
         ({"overrides": {"train.batch_size": "1e300"}}, ["batch_size is 1", "at most 4294967295"]),
         ({"overrides": {"agent.flow_steps": "0"}}, ["flow_steps is 0", "at least 1"]),
         ({"overrides": {"agent.kl_budget": "1e400"}}, ["finite"]),
-        ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 0"]),
+        ({"overrides": {"agent.kl_budget": "1,-2"}}, ["kl_budget", "-2", "at least 1e-09"]),
+        ({"overrides": {"agent.kl_budget": "0"}}, ["kl_budget is 0.0", "at least 1e-09"]),  # lambda would never move
         (
             {"overrides": {"agent.kl_budget": "1,2"}, "settings": {"online.kl_budget": 0.5}},
             ["kl_budget_online=0.5", "1.0,2.0"],

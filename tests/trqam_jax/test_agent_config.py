@@ -124,3 +124,19 @@ def test_state_is_what_training_changes(name):
     assert again.train is agent.train
     defaults = agents.default_config(name)
     assert {key: setting.default for key, setting in agents.settings(name).items()} == defaults.to_dict()
+
+
+def test_a_class_that_fills_in_too_little_says_what_it_lacks():
+    class Unfinished(agents.AGENTS["fql"].__base__):
+        """Nothing."""
+
+    key, config = jax.random.key(0), tiny.config("fql")
+    agent = Unfinished(train=None, config=config, spec=tiny.SPEC)
+    calls = {
+        "create": lambda: Unfinished.create(key, tiny.SPEC, config),
+        "draw": lambda: agent.draw(key, 2),
+        "sample": lambda: agent.sample(jnp.zeros((2, 4)), jnp.zeros((1, 2, 6))),
+    }
+    for name, call in calls.items():
+        with pytest.raises(NotImplementedError, match=f"Unfinished has no {name}"):
+            call()

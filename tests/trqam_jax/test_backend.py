@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.kill import conditions
+from trqam_jax import backend
 from trqam_jax.backend import compiler_options, compiling_for, target_platform
+from trqam_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -162,3 +164,27 @@ except UserError as error:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("can't start new thread; this user has as many processes")
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_disable_jit", True),
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_transfer_guard", "disallow"),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+        ("jax_random_seed_offset", 1),
+    ],
+)
+def test_modes_in_which_nothing_trains_or_seeds_mean_other_numbers_are_refused(mode, value):
+    before = getattr(jax.config, mode)
+    backend.check_modes()
+    jax.config.update(mode, value)
+    try:
+        with pytest.raises(UserError, match=f"{mode.upper()}={value}: expected {before}, because .*; unset it"):
+            backend.check_modes()
+    finally:
+        jax.config.update(mode, before)

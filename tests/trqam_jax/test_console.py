@@ -74,7 +74,9 @@ def test_what_is_closed_from_the_first_is_not_taken_by_a_file(tmp_path):
 
 def test_a_full_disk_is_still_an_error(tmp_path):
     with open("/dev/full", "wb") as full:
-        assert script(tmp_path, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
+        found = script(tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert found.returncode != 0
+    assert b"No space left on device: 'standard output'" in found.stderr  # not of which file the system says it
     assert not (tmp_path / "done").exists()
 
 

@@ -80,6 +80,30 @@ def test_episodes_and_seeds(folder):
         acts.chunk(x[:3])
 
 
+@pytest.mark.parametrize(
+    ("observation", "named"),
+    [
+        ([0, 0, 0, np.nan], "nan or infinite numbers, at 3;"),
+        ([np.inf, 0, 1e300, 0], "at 0, 2;"),
+        ([0, 0], r"shape \(2,\), expected \(4,\)"),
+        ("abc", "no array of numbers"),
+        ([0, 0, 0, 1j], "no array of numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_observation_that_is_none_is_refused(folder, observation, named):
+    with pytest.raises(UserError, match=named):
+        load(folder)(observation)
+
+
+@pytest.mark.parametrize("number", [-1, 2**40, 1.5, "a", True])
+def test_an_episode_and_a_seed_are_whole_numbers(folder, number):
+    with pytest.raises(UserError, match=f"seed={number!r}: expected a whole number from 0"):
+        load(folder, seed=number)
+    with pytest.raises(UserError, match=f"episode={number!r}: expected a whole number from 0"):
+        load(folder).reset(episode=number)
+
+
 def test_sizes_are_read_from_shapes():
     velocity = tiny.agent("bc", actor_layer_norm=True, hidden_dims=(8, 6)).train.params["actor"]
     expected = FlowSizes((8, 6), True, SPEC.observation_dim, SPEC.chunk_dim)

@@ -64,7 +64,8 @@ class Study:
     def __init__(self, runs: Sequence[Run | ReleasedRun]):
         protocols = sorted({str(run.config["protocol"]) for run in runs})
         if len(protocols) > 1:
-            raise UserError(f"The runs follow the protocols {', '.join(protocols)}, whose numbers must not be mixed")
+            mixed = ", ".join(protocols)
+            raise UserError(f"The runs follow the protocols {mixed}, whose numbers must not be mixed; name runs of one")
         self._runs = runs
         self._evals = _joined([(run.folder, run.eval) for run in runs])
         by_columns: dict[tuple[str, ...], list[tuple[pathlib.Path, pd.DataFrame]]] = {}

@@ -184,6 +184,16 @@ def test_damage_is_named(tmp_path, name, content, message):
         read_runs([folder])
 
 
+@pytest.mark.parametrize(("key", "column", "other"), [("agent_name", "agent", "fql"), ("env", "env", "scene")])
+def test_rows_are_of_the_run_that_their_configuration_names(tmp_path, key, column, other):
+    write_run(tmp_path / "a", [{}])
+    folder = write_run(tmp_path / "b", [{}])
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, key: other}))
+    with pytest.raises(UserError, match=f"b: eval.csv has rows of the {column} '.*', config.json says '{other}'"):
+        read_runs([tmp_path])
+
+
 def test_no_run_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         read_runs([tmp_path / "nowhere"])

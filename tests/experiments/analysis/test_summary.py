@@ -1,5 +1,7 @@
 """A run at a glance: the end of every phase, without diverged replicas, and each variant for itself."""
 
+import shlex
+
 from made_runs import EVAL, write_run
 
 from experiments.analysis.summary import summarise
@@ -40,6 +42,18 @@ def test_a_method_without_a_flow_has_its_plot(tmp_path):
     (folder / "train.csv").write_text("env,task,agent,seed,phase,step,status,critic_loss,mse\n" + row)
     assert "plot: " in summarise(folder)
     assert (folder / "summary.png").exists()
+
+
+def test_a_budget_of_zero(tmp_path):
+    folder = write_run(tmp_path / "trqam-0", [{}], kl_budget=0.0)
+    (folder / "train.csv").write_text(TRAIN + "cube-single,1,trqam,7,offline,1000000,ok,0,100,0.25,1,1,\n")
+    assert ": 0.250, with a budget of 0; lambda 100\n" in summarise(folder)
+
+
+def test_the_command_that_it_ends_with_can_be_typed(tmp_path):
+    folder = write_run(tmp_path / "a b [c] $d" / "rebrac-0", [{}], agent="rebrac")
+    line = summarise(folder).splitlines()[-1]
+    assert shlex.split(line.partition(": ")[2])[2] == str(folder)
 
 
 def test_nothing_was_evaluated(tmp_path):

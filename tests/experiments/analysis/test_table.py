@@ -422,6 +422,9 @@ def test_bad_steps_and_phases_are_named(tmp_path):
         shown(tmp_path, "--value=last_k", "--last=3")
     with pytest.raises(UserError, match=r"no evaluation of phase 'online' .*phases: offline"):
         shown(tmp_path, "--phase=online")
+    write_run(tmp_path / "b")
+    with pytest.raises(UserError, match=r"no evaluation of phase 'offline' .*phases: none yet"):
+        shown(tmp_path / "b")
 
 
 def test_the_command():

@@ -114,3 +114,5 @@ def test_gpus_go_round(monkeypatch, count, gpus, expected):
     assert [" ".join(place.values()) for place in local.environments(count, gpus)] == expected
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local.visible_gpus() == ["2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,-1,3")  # CUDA stops at -1
+    assert local.visible_gpus() == ["2"]

@@ -12,8 +12,9 @@ from experiments.sweeps.plan import expand
 from trqam_jax.errors import UserError
 
 
-def asked(folder, agent="trqam", **own):
-    return Sweep(folder, "p", "c", expand(request(agents=[agent], **own)))
+def asked(folder, agent="trqam", flags=(), **own):
+    where = {"out_dir": str(folder.parents[1]), "group": folder.parent.name}
+    return Sweep(folder, "p", "c", expand(request(agents=[agent], flags={**where, **dict(flags)}, **own)))
 
 
 def swept(folder, **values):
@@ -53,7 +54,7 @@ def test_the_default_is_a_value_too(tmp_path):
 def test_a_manifest_of_version_0_1_is_continued(tmp_path):
     """Its arguments are in another order, and its jobs lack the settings that are younger."""
     shutil.copy(ROOT / "tests" / "golden" / "sweep_manifest.json", tmp_path / "manifest.json")
-    flags = {"bc_steps": 20, "dataset": "generate", "offline_steps": 40, "out_dir": "/runs", "group": "g"}
+    flags = {"bc_steps": 20, "dataset": "generate", "offline_steps": 40}
     again = lambda budgets: asked(
         tmp_path,
         flags=flags,

@@ -114,7 +114,7 @@ def test_a_named_policy_is_at_one_commit_in_all_jobs_and_stays_there(given, monk
         ({"overrides": {"agent.eta": "1,1.0"}}, ["agent.eta=1.0,1.0", "twice"]),
         ({"overrides": {"agent.learning_rate": "1,1.0"}}, ["learning_rate=1.0 and trqam/cube-single/learning_rate=1"]),
         ({"overrides": {"agent.kl_budget": "1,x"}}, ["'x'", "float"]),
-        ({"overrides": {"agent.kl_budget": "-1,1"}}, ["agent.kl_budget", "-1.0", "at least 0"]),
+        ({"overrides": {"agent.kl_budget": "-1,1"}}, ["agent.kl_budget", "-1.0", "at least 1e-09"]),
         ({"overrides": {"agent.kl_budget": "1,1.0"}}, ["kl_budget=1.0,1.0", "twice"]),
         ({"overrides": {"agent.kl_budget": "1,2,1"}, "max_replicas": 2}, ["kl_budget=1.0,2.0,1.0", "twice"]),
         ({"overrides": {"eval.interval": "1,2"}}, ["eval.interval=2 and trqam/cube-single/eval.interval=1"]),
@@ -122,6 +122,9 @@ def test_a_named_policy_is_at_one_commit_in_all_jobs_and_stays_there(given, monk
         ({"overrides": {"agent.best_of_n": "4"}, "agents": ["qsm", "dac"]}, ["agent.best_of_n", "none of qsm, dac"]),
         ({"max_replicas": 2, "overrides": {"bc.per_seed": "true"}}, ["--max_replicas=2", "per_seed"]),
         ({"flags": {"resume": "never"}}, ["--resume=never"]),
+        ({"agents": [], "overrides": {}}, ["--agents is empty", "trqam"]),
+        ({"overrides": {"run.out_dir": "x"}}, ["run.out_dir=x", "--out_dir"]),
+        ({"overrides": {"run.part": "x"}}, ["run.part=x"]),
     ],
 )
 def test_errors_name_the_value(own, words):

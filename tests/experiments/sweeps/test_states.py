@@ -14,6 +14,7 @@ from experiments import cli
 from experiments.row_format import aside
 from experiments.sweeps import logs, progress, report, states
 from experiments.sweeps.states import State
+from trqam_jax.errors import UserError
 
 ROWS = """env,task,seed,phase,step,loss,variant
 cube,1,7,offline,20,0.5,"inv_temp=3.0, kl_budget=0.5"
@@ -153,6 +154,24 @@ def test_a_long_log_is_read_from_its_end(tmp_path):
     assert logs.last_attempt(log) == logs.Attempt(1, "elsewhere", 3, "error: new")
     log.write_text("")
     assert logs.last_attempt(log) == logs.Attempt(None, "", None, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("times", "offline,500,1x,,\n", "updates_per_second is '1x'"),
+        ("times", "offline,500,,inf,\n", "eval_seconds is 'inf'"),
+        ("times", "ofline,500,1,,\n", "phase is 'ofline'"),
+        ("train", "offline,\n", "step is ''"),
+    ],
+)
+def test_damaged_rows_are_named(sweep, name, text, words):
+    folder = run_of(sweep, "fql/cube", [("offline", 400)], [("offline", 10, "")])
+    with (folder / f"{name}.csv").open("a") as file:
+        file.write(text)
+    runs = states.Runs(sweep)
+    with pytest.raises(UserError, match=rf"{name}\.csv: damaged, {words} in one of its last rows"):
+        progress.all_progress(sweep, states.all_states(sweep, {}, runs), runs)
 
 
 def test_how_far_how_fast_and_how_long(sweep):

@@ -18,6 +18,8 @@ def command(*arguments):
     [
         (["stats"], ["'stats'", "Did you mean 'status'"]),
         (["status"], ["manifest.json", "there is no sweep"]),
+        (["status", "--offline_steps=7"], ["--offline_steps", "`status` takes", "as they were planned"]),
+        (["status", "--config.agent.tau=1"], ["--config.agent.tau=1", "as they were planned"]),
         (["--agents=fql"], ["--envs", "--suite"]),
         (["--env=scene"], ["--env=scene", "--envs"]),
         (["--envs=scene", "--engine=slurm", "--slurm=gpu"], ["--slurm=gpu", "KEY=VALUE"]),

@@ -60,6 +60,14 @@ def test_a_table_torn_at_any_byte_is_cut_to_whole_groups(tmp_path):
         torn.unlink()
 
 
+def test_a_table_that_another_program_saved_goes_on(tmp_path):
+    whole = table(tmp_path / "whole.csv", [1, 2, 3]).read_bytes()
+    path = table(tmp_path / "t.csv", [1, 2])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(cut_csv(path, lambda row: "\r" not in row["value"], 2)) == 4
+    assert table(path, [3]).read_bytes() == whole
+
+
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
     path = table(tmp_path / "t.csv", [1, 2])
     path.write_text(path.read_text().replace("1,1,", "1;1;"))

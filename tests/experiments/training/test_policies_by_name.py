@@ -16,6 +16,7 @@ from golden_vectors import FOLDER, SPEC, assert_close
 import envs
 from experiments import config as configuration
 from experiments.training import policies_by_name, pretrained
+from experiments.training.inputs import locate
 from experiments.training.policy_export import Choice, export
 from experiments.training.replica import replicas_of
 from trqam_jax import checkpoint, hub, policy_files
@@ -266,3 +267,10 @@ def test_a_path_stays_a_path(tmp_path):
     assert policies_by_name.pinned(config) is config
     assert policies_by_name.folder(config) == tmp_path / "released"
     assert policies_by_name.folder(configuration.resolve(agent="trqam", env="cube-double")) is None
+
+
+def test_a_folder_without_a_bc_policy_says_what_is_one(tmp_path):
+    checkpoint.save(tmp_path / "bc-20", {"x": np.zeros(2)}, {})
+    for folder, reason in ((tmp_path, "it has no trqam_jax.json"), (tmp_path / "bc-20", "another kind of checkpoint")):
+        with pytest.raises(UserError, match=rf"{folder}.*{reason}.*expected a folder like cloned-\*/checkpoints/STEPS"):
+            locate(make_config(str(folder)))

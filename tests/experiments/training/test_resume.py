@@ -1,5 +1,6 @@
 """A run that is stopped, at whatever moment and however, and started again leaves the files of one that was not."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -308,7 +309,12 @@ class Remembered:
 
 @pytest.mark.parametrize(
     ("number", "where"),
-    [(signal.SIGINT, "evaluating"), (signal.SIGTERM, "updating"), (signal.SIGUSR1, "evaluating")],
+    [
+        (signal.SIGINT, "evaluating"),
+        (signal.SIGTERM, "updating"),
+        (signal.SIGUSR1, "evaluating"),
+        (signal.SIGHUP, "updating"),
+    ],
 )
 def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
     handlers = [signal.getsignal(number) for number in interrupt.SIGNALS]
@@ -326,6 +332,25 @@ def test_a_signal_saves_and_says_so(number, where, make, unbroken, monkeypatch):
         assert ("offline", 40) in steps(folder, "train")
         assert ("offline", 40) not in steps(folder, "eval")
     assert left_by(running.run(make())) == unbroken
+
+
+def hang_up_twice():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert interrupt.pending()
+
+
+def test_a_terminal_that_closes_is_told_of_twice_and_outlived_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupt.watched():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.pending()
+        signal.signal(signal.SIGHUP, lambda *_: None)  # not the default: this process would end if none were set
+        with pytest.raises(interrupt.Interrupted, match="SIGHUP"), interrupt.watched():
+            hang_up_twice()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("where", "kept"), [("an update", 30), ("a checkpoint", 15)])
@@ -453,6 +478,18 @@ def test_folders_of_any_name(make, data, tmp_path, unbroken):
     folder = running.run(make(**there))
     assert left_by(folder) == unbroken
     assert "FQL" in shown(tmp_path / WORST)
+
+
+@pytest.mark.parametrize("steps", [0, 40])
+def test_a_run_that_only_evaluated_its_bc_policy_begins_when_it_gets_longer(steps, tmp_path):
+    checkpoints, schedules = Checkpoints(tmp_path / "checkpoints", PHASES), {"offline": None}
+    (tmp_path / "DONE").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"train": {"offline_steps": steps}, "online": {"steps": 0}}))
+    if steps:
+        with pytest.raises(UserError, match="has no checkpoint to be continued from; --resume=never"):
+            starting_place(tmp_path, checkpoints, schedules)
+    else:
+        assert starting_place(tmp_path, checkpoints, schedules) == ("offline", 0)
 
 
 def test_without_an_intact_checkpoint_the_way_out_is_named(tmp_path):
