@@ -23,8 +23,9 @@ from trqam_jax.errors import UserError
 
 TIMEOUT = 600.0  # seconds for one answer; the slowest, building a worker's simulators, takes some tens
 CLOSING = 5.0  # seconds that workers have to finish what they are at when they are closed
-# Ctrl-C and Slurm's signals reach every process of a job; when and how it ends is the parent's business.
-SIGNALS_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+# Ctrl-C, Slurm's signals and the closing of a terminal reach every process of a job; when and how it ends is the
+# parent's business.
+SIGNALS_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
 
 
 def cpu_count() -> int:
