@@ -143,7 +143,7 @@ def measure(mode: str) -> list[Row]:
     cases = reference_cases()
     if unknown := set(_METHODS.value) - cases.keys():
         sys.exit(f"error: --methods: {', '.join(sorted(unknown))}: expected some of {', '.join(sorted(cases))}")
-    for method in _METHODS.value or cases:
+    for method in dict.fromkeys(_METHODS.value) or cases:
         case = cases[method]
         worst = {}
         for kind, array, distance in distances(case):

@@ -83,24 +83,29 @@ def _in_workers(workers: int, make: Callable[[], Any], collect: Collect, total: 
         yield from episodes
 
 
-_of_worker: dict[str, Any] = {}  # make, and the simulator once it was needed
+_of_worker: dict[str, Any] = {}  # make; the simulator once it was needed; the error of its start
 
 
 def _work(collect: Collect, episode: int) -> Episode:
+    if "error" in _of_worker:
+        raise _of_worker["error"]
     if "simulator" not in _of_worker:  # not when the worker starts: what fails there is not told
-        start_thread(threading.Thread(target=_end_with_the_parent, daemon=True))
         _of_worker["simulator"] = _of_worker["make"]()
     return collect(_of_worker["simulator"], episode=episode)
 
 
 def _start_worker(make: Callable[[], Any]) -> None:
-    """Leave Ctrl-C to the parent."""
+    """Leave Ctrl-C to the parent, and end with it. What is wrong is kept for `_work`."""
     _of_worker["make"] = make
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        start_thread(threading.Thread(target=_end_with_the_parent, daemon=True))
+    except UserError as error:
+        _of_worker["error"] = error
 
 
 def _end_with_the_parent() -> None:
-    """Do not outlive it when it is killed."""
+    """End this worker once its parent is gone, however that ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

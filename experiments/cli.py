@@ -74,7 +74,7 @@ def define_agents_flags(program: str = "") -> None:
 def fail(error: BaseException) -> NoReturn:
     """One line on stderr and a non-zero exit, for what the user can do something about."""
     if isinstance(error, Interrupted):
-        print(f"{error}{GOES_ON}", file=sys.stderr)
+        print(f"{error}{GOES_ON}\n", end="", file=sys.stderr)  # one write, because Slurm writes there, too
         ahead.leave(EXIT_INTERRUPTED)
     if isinstance(error, DeviceFailed):
         print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)

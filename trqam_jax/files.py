@@ -195,7 +195,7 @@ def _acquire(descriptor: int, path: pathlib.Path, wait: Wait) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
-        owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
     except OSError as error:  # not every network file system has locks
         warning = f"no lock ({error.strerror}); let no two processes write there"
         print(f"warning: {path.parent}: {warning}", file=sys.stderr)

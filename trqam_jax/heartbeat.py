@@ -26,9 +26,14 @@ def own_name() -> str:
 
 
 def owner(path: pathlib.Path) -> str:
-    """The name in the file; "" if it has none. Opened anew, because a network file system looks for news then."""
+    """The name in the file; "" if it has none."""
+    return _text(path).strip()
+
+
+def _text(path: pathlib.Path) -> str:
+    """Opened anew, because a network file system looks for news then."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[:200].strip()
+        return path.read_text(encoding="utf-8", errors="replace")[:200]
     except FileNotFoundError:
         return ""
 
@@ -69,13 +74,12 @@ def beating(descriptor: int, path: pathlib.Path) -> Iterator[Callable[[], None]]
 
     Yields a function that raises a UserError if another process has written its own name over it.
     """
-    name, end = own_name(), threading.Event()
+    text, end = f"{own_name()}\n", threading.Event()  # with its end, because another's name may begin like it
 
     def check() -> None:
-        found = owner(path)
-        if not name.startswith(found):  # a full disk may have taken a part of the own name, or nothing
+        if not text.startswith(_text(path)):  # a full disk may have taken a part of it, or nothing
             raise UserError(
-                f"{path.parent}: {found} writes here, too, because this file system does not pass locks on; this "
+                f"{path.parent}: {owner(path)} writes here, too, because this file system does not pass locks on; this "
                 "process stops. Let no two processes write there"
             )
 
@@ -86,13 +90,13 @@ def beating(descriptor: int, path: pathlib.Path) -> Iterator[Callable[[], None]]
 
     beat = threading.Thread(target=touch, daemon=True)
     start_thread(beat)
-    _write(descriptor, name)
+    _write(descriptor, text)
     try:
         yield check
     finally:
         end.set()
         beat.join()
-        if name.startswith(owner(path)):
+        if _text(path) and text.startswith(_text(path)):
             _write(descriptor, "")
 
 

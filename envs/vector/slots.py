@@ -72,7 +72,7 @@ class VectorSlots:
 
     @property
     def processes(self) -> list[int]:
-        """The numbers of the worker processes."""
+        """The numbers of the worker processes that were started."""
         return self._workers.processes
 
     @property

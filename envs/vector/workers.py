@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from trqam_jax.errors import UserError
+from trqam_jax.errors import TOO_MANY_PROCESSES, UserError
 
 TIMEOUT = 600.0  # seconds for one answer; the slowest, building a worker's simulators, takes some tens
 CLOSING = 5.0  # seconds that workers have to finish what they are at when they are closed
@@ -44,10 +44,13 @@ class Workers:
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self._unmade = set(range(len(makers)))
+        self._is_closed = False
 
     def start(self) -> None:
         """Start the processes, unless they run. Returns at once: hosts take seconds to make, and `receive` waits for
-        them."""
+        them. UserError if the system allows no more processes."""
+        if self._is_closed:
+            raise RuntimeError("the workers were closed")
         if self._processes:
             return
         atexit.register(self.close)  # runs before multiprocessing's own handler, which would wait for them for ever
@@ -62,6 +65,9 @@ class Workers:
                 theirs.close()  # so that a worker's death, or ours, closes the pipe
                 self._pipes.append(ours)
                 self._processes.append(process)
+        except BlockingIOError as error:
+            self.close()
+            raise UserError(f"a simulator worker cannot be started; {TOO_MANY_PROCESSES}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -70,8 +76,7 @@ class Workers:
 
     @property
     def processes(self) -> list[int]:
-        """Their numbers."""
-        self.start()
+        """The numbers of those that were started."""
         return [process.pid for process in self._processes]
 
     def send(self, worker: int, method: str, *args: Any) -> None:
@@ -117,6 +122,7 @@ class Workers:
 
     def close(self) -> None:
         """End the workers, by force where they do not end by themselves."""
+        self._is_closed = True
         atexit.unregister(self.close)
         for pipe in self._pipes:
             pipe.close()

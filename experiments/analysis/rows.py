@@ -127,8 +127,9 @@ def _check_own(runs: Sequence[Run], table: Table, name: str) -> None:
             continue
         said = np.array([run.config[key] for run in runs], object)[owner]
         for row in np.flatnonzero(table.rows[column].to_numpy() != said)[:1]:
+            found = table.rows[column].iloc[row]
             raise UserError(
-                f"{runs[int(owner[row])].folder}: {name} has rows of the {column} {table.rows[column].iloc[row]!r:.60}, "
+                f"{runs[int(owner[row])].folder}: {name} has rows of the {column} {found!r:.60}, "
                 f"config.json says {said[row]!r:.60}; one of the files was edited or is another run's: mend it"
             )
 

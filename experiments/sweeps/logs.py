@@ -57,7 +57,7 @@ def last_attempt(log: pathlib.Path) -> Attempt | None:
 
 def _was_interrupted(text: str) -> bool:
     """Whether the run itself says so: where Slurm ends a job, nobody is left to write down a status."""
-    return any(line.endswith(GOES_ON) and not line.startswith("error:") for line in text.splitlines())
+    return any(line.endswith(GOES_ON) for line in text.splitlines())
 
 
 def _last_part(log: pathlib.Path) -> tuple[re.Match[str] | None, str]:

@@ -51,6 +51,7 @@ class Evaluator:
         """Rows of eval.csv, unless they are there. A signal abandons the evaluation without rows."""
         if not self.lacks(phase, step):
             return
+        self._slots.start()  # here, where a signal that comes meanwhile is not answered at once
         if self._program is not None:
             with interrupt.at_once():
                 self._program.result()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from experiments.row_format import PHASES, parse_variant
-from trqam_jax.errors import start_thread
+from trqam_jax.errors import UserError, start_thread
 from trqam_jax.files import read_json, write_json
 
 #: How long a run that is over waits for a mirror that has not shown everything yet.
@@ -247,14 +247,18 @@ class _Follower:
         self._is_off = False
         self._waiting: queue.SimpleQueue[tuple[str, Rows] | bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._follow, name=f"mirror-{name}", daemon=True)
-        start_thread(self._thread)
+        try:
+            start_thread(self._thread)
+        except UserError as error:
+            self._warn(str(error))
 
     def put(self, item: tuple[str, Rows] | bool) -> None:
         if self._thread.is_alive():
             self._waiting.put(item)
 
     def join(self) -> None:
-        self._thread.join(CLOSE_SECONDS + 5)
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS + 5)
         if self._thread.is_alive():
             self._warn(f"it was waited for {CLOSE_SECONDS} s")
 

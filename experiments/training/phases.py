@@ -100,7 +100,8 @@ def train(
                 return
             if step == start.step:
                 step = progress.advance(step, step + 1, bar)
-                begun(population)
+                if not interrupt.pending():
+                    begun(population)
             step = progress.advance(step, schedule.next(step), bar)
 
 
@@ -157,7 +158,8 @@ class Online:
 
     def _begin(self, step: int) -> None:
         entropy = np.array([[seed, *b"online", step] for seed in self._seeds])
-        self._current = self._actors.begin(entropy)
+        with interrupt.at_once():  # a simulator may hang; the run goes back to the last save in any case
+            self._current = self._actors.begin(entropy)
         replicas, spec = len(self._seeds), self.population.spec
         self._chunks = np.zeros((replicas, spec.horizon, spec.action_dim), np.float32)
         self._position = np.full(replicas, spec.horizon)  # they have played these to the end
@@ -190,7 +192,8 @@ class Online:
                 self._decide(steps)
             with self._timed("environments"):
                 count = np.minimum(self._chunks.shape[1] - self._position, stop - steps)
-                played = self._actors.play(self._chunks, self._position, count)
+                with interrupt.at_once():
+                    played = self._actors.play(self._chunks, self._position, count)
             with self._timed("updates"):
                 fields = ("observations", "actions", "rewards", "masks", "terminals", "next_observations")
                 self.population.store({name: getattr(played, name) for name in fields}, played.length)

@@ -62,13 +62,15 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
         slots = stack.enter_context(make_slots(config, domain, replicas))
         actors = stack.enter_context(make_actors(config, domain, replicas)) if config.online.steps else None
 
-        def start_simulators(_: object = None) -> None:
-            """While updates run. Earlier they would take processors from what the first update waits for."""
+        def start_simulators() -> None:
             if config.eval.episodes:
                 slots.start()
             if actors is not None:
                 actors.start()
 
+        # Else once the first update is made: before it they would take processors from what it waits for.
+        if plays_first(config, stage.start):
+            start_simulators()
         data = load_data(config, where)
         playing = ScaledActors(actors, data.scaling) if actors is not None and data.scaling is not None else actors
         resumed = None
@@ -93,9 +95,8 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
 
         if velocity is not None and config.eval.bc and evaluator.lacks("bc"):
             evaluator.compile_ahead(pretrained.acting(velocity, config, domain, replicas))
-        start = None if resumed else pretrained_policies(config, domain, data, replicas, start_simulators)
+        start = None if resumed else pretrained_policies(config, domain, data, replicas, lambda _: start_simulators())
         if start is not None and config.eval.bc and evaluator.lacks("bc", start.steps):
-            start_simulators()
             evaluator(pretrained.acting(start.velocity, config, domain, replicas), "bc", start.steps)
         if fresh is not None:
             agents = resumed or fresh.agents()
@@ -104,6 +105,16 @@ def fine_tune(folder: pathlib.Path, config: ConfigDict, path: pathlib.Path) -> N
                 agents = load.result()(agents, start.velocity)
             stage.train(agents, data.dataset, at_rows, playing, begun)
         recorder.done()
+
+
+def plays_first(config: ConfigDict, start: Place) -> bool:
+    """Whether episodes may come before the first update that this process makes."""
+    if start != FRESH:  # an evaluation may be due there, and a phase online begins with episodes
+        return True
+    cloned = config.bc.steps and (BC.folder(BC.config(config)) / "DONE").exists()
+    if config.bc.steps and not cloned and not config.bc.checkpoint:
+        return False
+    return bool(not config.train.offline_steps or ((config.bc.checkpoint or cloned) and config.eval.bc))
 
 
 def pretrained_policies(

@@ -41,7 +41,7 @@ import pathlib, sys
 from experiments.training import lock
 with lock.hold(folder := pathlib.Path(sys.argv[1]), wait=False):
     lock.check(folder)
-    print((folder / lock.NAME).read_text())
+    print((folder / lock.NAME).read_text(), end="")
 """
 
 

@@ -100,6 +100,16 @@ def test_a_second_writer_stops_the_first(tmp_path):
     lock.check(tmp_path)  # which this process no longer holds
 
 
+def test_another_writer_whose_name_begins_alike_is_noticed(tmp_path, monkeypatch):
+    """Numbers of processes are often the same in containers."""
+    monkeypatch.setattr(platform, "node", lambda: "gpu10")
+    with lock.hold(tmp_path, wait=False):
+        (tmp_path / lock.NAME).write_text(f"pid {os.getpid()} on host gpu1\n")
+        with pytest.raises(UserError, match="on host gpu1 writes here, too"):
+            lock.check(tmp_path)
+    assert heartbeat.owner(tmp_path / lock.NAME) == f"pid {os.getpid()} on host gpu1"
+
+
 def test_an_own_name_that_a_full_disk_cut_is_no_other_writer(tmp_path):
     with lock.hold(tmp_path, wait=False):
         os.truncate(tmp_path / lock.NAME, 5)

@@ -1,6 +1,8 @@
 """Workers that die, hang, fail or are signalled: one error each, and never a hang or an orphan of ours."""
 
+import errno
 import multiprocessing
+import multiprocessing.process
 import os
 import pathlib
 import signal
@@ -62,8 +64,27 @@ def test_processes_start_when_they_are_asked_for_and_once():
         assert len(started) == 2
         workers.start()
         assert set(workers.call("pid", [()] * 2)) == started == children() - before
-    with Workers([hosts.Reporter]):
+    with Workers([hosts.Reporter]) as unused:
         assert children() == before
+    with pytest.raises(RuntimeError, match="closed"):
+        unused.send(0, "pid")
+
+
+def test_a_process_that_the_system_refuses_is_one_clear_error_and_leaves_none(monkeypatch):
+    before, start = children(), multiprocessing.process.BaseProcess.start
+    started = []
+
+    def refuse_the_second(process):
+        if started:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse_the_second)
+    with Workers([hosts.Reporter] * 2) as workers, pytest.raises(UserError, match=r"cannot be started; .*ulimit -u"):
+        workers.call("pid", [()] * 2)
+    assert len(started) == 1
+    assert children() == before
 
 
 def test_a_hosts_error_arrives_with_its_traceback_and_the_worker_goes_on(pool):
@@ -121,6 +142,7 @@ from envs.vector.workers import Workers
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 workers = Workers([hosts.Reporter] * 2)
 try:
+    workers.start()
     print(*workers.processes, flush=True)
     {then}
 except KeyboardInterrupt:

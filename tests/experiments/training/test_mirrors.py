@@ -236,6 +236,16 @@ def test_a_mirror_that_fails_is_named_once_and_the_run_goes_on(moment, monkeypat
     assert line.endswith(": gone for good)")
 
 
+def test_a_mirror_whose_thread_the_system_refuses_is_off_and_the_run_goes_on(monkeypatch, tmp_path, capsys):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    show("tensorboard", tmp_path, KILLED)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: tensorboard is off, the CSV files go on (can't start new thread; ")
+
+
 def test_a_mirror_that_hangs_holds_up_nothing(monkeypatch, tmp_path, capsys):
     hang = threading.Event()
     monkeypatch.setattr(mirrors, "MIRRORS", {"wandb": lambda run: hang.wait(60)})

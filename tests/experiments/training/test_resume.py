@@ -398,7 +398,8 @@ def test_a_signal_waits_for_no_program(make, unbroken, monkeypatch):
     assert left_by(running.run(make())) == unbroken
 
 
-def test_a_signal_does_not_wait_for_a_simulator_that_hangs(make, unbroken, monkeypatch):
+@pytest.mark.parametrize("simulators", [FakeSlots, FakeActors])
+def test_a_signal_does_not_wait_for_a_simulator_that_hangs(simulators, make, unbroken, monkeypatch):
     late = []
     with monkeypatch.context() as patch:
 
@@ -407,7 +408,7 @@ def test_a_signal_does_not_wait_for_a_simulator_that_hangs(make, unbroken, monke
             time.sleep(20)
             late.append("answered")
 
-        patch.setattr(FakeSlots, "hook", staticmethod(after_calls(9, lambda: None, hang)))
+        patch.setattr(simulators, "play", after_calls(9, simulators.play, hang))
         with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
             running.run(make())
         assert not late

@@ -16,7 +16,8 @@ from experiments.analysis.rows import read_runs, sources
 from experiments.analysis.summary import summarise
 from experiments.training.csv_rows import read_csv
 from experiments.training.inputs import load_data, locate, survey
-from experiments.training.run import run
+from experiments.training.run import FRESH, plays_first, run
+from trqam_jax.checkpoint import Place
 from trqam_jax.data import Dataset
 from trqam_jax.errors import UserError
 from trqam_jax.files import sha256_json
@@ -207,6 +208,20 @@ def test_simulators_start_after_the_first_update(place, monkeypatch, cloning, ep
     assert order[0] == ("BC" if cloning else "FQL")
     assert order[1] == ("simulators" if episodes else "FQL")
     assert ("simulators" in order) == bool(episodes)
+
+
+def test_simulators_start_at_once_where_episodes_come_first(place):
+    settings = {"bc.steps": 20, "train.offline_steps": 20, "eval.episodes": 0}
+    made = lambda **changed: locate(make_config(place, "first", agent="fql", settings=settings | changed))[0]
+    config = made(**{"bc.seed": 5})
+    assert not plays_first(config, FRESH)
+    run(config)
+    assert plays_first(config, FRESH)  # its BC policy is there, and evaluated
+    assert not plays_first(made(**{"bc.seed": 5, "eval.bc": False}), FRESH)
+    assert not plays_first(made(**{"bc.steps": 0}), FRESH)
+    online = {"train.offline_steps": 0, "online.steps": 20, "online.start_training": 10}
+    assert plays_first(made(**{"bc.steps": 0, **online}), FRESH)
+    assert plays_first(config, Place("offline", 20))
 
 
 def test_one_policy_per_seed(place):
